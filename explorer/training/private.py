@@ -1,0 +1,229 @@
+"""One private LoRA adapter per task: the library of the paper's section 3 before any clustering.
+
+`train_private` yields events and leaves one finished folder per task. A folder appears only when it is complete
+(written beside and renamed), so a run killed at any moment is repeated with the same command and goes on with the
+first task that has no folder; the repeated task starts from the same seed and ends with the same weights.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import peft
+import torch
+import transformers
+
+from explorer.errors import TaskDataError
+from explorer.models.base import BaseModel
+from explorer.training.batches import Encoded, answer_losses, batch_order, collate, encode
+from explorer.training.recipe import Recipe
+from explorer.training.tasks import Task
+
+CARD = "card.json"
+EVALUATED_ROWS = 48
+
+
+@dataclass(frozen=True)
+class AdapterSkipped:
+    """The folder of this task is already there, made by the same recipe from the same data."""
+
+    task: str
+
+
+@dataclass(frozen=True)
+class StepDone:
+    """One optimiser step."""
+
+    task: str
+    step: int
+    steps: int
+    loss: float
+    seconds_left: float
+
+
+@dataclass(frozen=True)
+class AdapterTrained:
+    """One adapter is complete on disk. `card` is what its card.json holds."""
+
+    task: str
+    folder: Path
+    card: dict[str, Any]
+
+
+TrainingEvent = AdapterSkipped | StepDone | AdapterTrained
+
+
+def train_private(
+    base: BaseModel, tasks: Sequence[Task], recipe: Recipe, output: Path
+) -> Iterator[TrainingEvent]:
+    """Train one adapter per task into `output/<task>/`, skipping those already there.
+
+    Raises:
+        TaskDataError: a task has no usable training row, or `output` holds an adapter of another recipe or of other data.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    for leftover in output.glob(".*.partial"):
+        shutil.rmtree(leftover)
+    todo = [task for task in tasks if not _is_done(output / task.name, task, base, recipe)]
+    for task in tasks:
+        if task not in todo:
+            yield AdapterSkipped(task.name)
+    for task in todo:
+        yield from _train_one(base, task, recipe, output)
+
+
+def _is_done(folder: Path, task: Task, base: BaseModel, recipe: Recipe) -> bool:
+    if not folder.exists():
+        return False
+    try:
+        card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+        same = (card["data_sha256"], card["recipe"], card["base_model"]) == (
+            task.data_hash,
+            recipe.as_dict(),
+            base.name,
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        same = False
+    if not same:
+        raise TaskDataError(
+            str(folder),
+            "is there already, but comes from another recipe, base model or data",
+            fix="Remove it, or choose another output folder.",
+        )
+    return True
+
+
+def _train_one(base: BaseModel, task: Task, recipe: Recipe, output: Path) -> Iterator[TrainingEvent]:
+    rows = encode(
+        base.tokenizer, task.train[: recipe.max_rows], chat=recipe.chat, max_tokens=recipe.max_tokens
+    )
+    if not rows:
+        raise TaskDataError(
+            task.name, "has no training row that fits", fix=f"Give rows of at most {recipe.max_tokens} tokens."
+        )
+    held_out = encode(
+        base.tokenizer, task.test[:EVALUATED_ROWS], chat=recipe.chat, max_tokens=recipe.max_tokens
+    )
+    torch.manual_seed(recipe.seed)  # before the adapter is made: this is what gives all tasks the same A
+    model = peft.get_peft_model(base.model, lora_config(recipe, base.name))
+    try:
+        judged = held_out or rows[:EVALUATED_ROWS]
+        before = mean_loss(model, judged, base, recipe)
+        started = time.monotonic()
+        steps = 0
+        for event in _optimise(model, rows, base, recipe, task.name):
+            steps = event.steps
+            yield event
+        seconds = time.monotonic() - started
+        card = {
+            "task": task.name,
+            "family": task.family,
+            "base_model": base.name,
+            "data_sha256": task.data_hash,
+            "train_rows": len(rows),
+            "steps": steps,
+            "loss_before": round(before, 4),
+            "loss_after": round(mean_loss(model, judged, base, recipe), 4),
+            "loss_rows": len(judged),
+            "loss_split": "test" if held_out else "train",
+            "seconds": round(seconds, 1),
+            "recipe": recipe.as_dict(),
+            "versions": {"torch": torch.__version__, "transformers": transformers.__version__, "peft": peft.__version__},
+        }
+        folder = _save(model, card, output / task.name)
+    finally:
+        model.unload()
+    yield AdapterTrained(task.name, folder, card)
+
+
+def lora_config(recipe: Recipe, base_name: str) -> peft.LoraConfig:
+    """The recipe in PEFT's words."""
+    return peft.LoraConfig(
+        r=recipe.rank,
+        lora_alpha=recipe.alpha,
+        lora_dropout=recipe.dropout,
+        target_modules=list(recipe.target_modules),
+        task_type="CAUSAL_LM",
+        base_model_name_or_path=base_name,
+    )
+
+
+def _optimise(
+    model: Any, rows: list[Encoded], base: BaseModel, recipe: Recipe, task: str
+) -> Iterator[StepDone]:
+    """AdamW, linear warm-up and decay, gradient clipping."""
+    lengths = [len(row.ids) for row in rows]
+    batches = [
+        batch for epoch in range(recipe.epochs) for batch in batch_order(lengths, recipe.batch_size, recipe.seed + epoch)
+    ]
+    weights = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimiser = torch.optim.AdamW(weights, lr=recipe.learning_rate, weight_decay=0.0)
+    warmup = math.ceil(recipe.warmup_fraction * len(batches))
+    schedule = transformers.get_linear_schedule_with_warmup(optimiser, warmup, len(batches))
+    model.train()
+    started = time.monotonic()
+    for step, indices in enumerate(batches, start=1):
+        batch = collate([rows[index] for index in indices], base.tokenizer.pad_token_id or 0, base.device)
+        with torch.autocast(base.device.type, dtype=torch.bfloat16, enabled=recipe.mixed_precision):
+            loss = answer_losses(model, batch).mean()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(weights, recipe.gradient_clip)
+        optimiser.step()
+        schedule.step()
+        optimiser.zero_grad(set_to_none=True)
+        pace = (time.monotonic() - started) / step
+        yield StepDone(task, step, len(batches), float(loss.detach()), pace * (len(batches) - step))
+
+
+@torch.no_grad()
+def mean_loss(model: Any, rows: Sequence[Encoded], base: BaseModel, recipe: Recipe) -> float:
+    """Mean over `rows` of the answer's loss in nats per token (full precision)."""
+    model.eval()
+    ordered = sorted(rows, key=lambda row: len(row.ids))
+    total = 0.0
+    for first in range(0, len(ordered), recipe.batch_size):
+        part = ordered[first : first + recipe.batch_size]
+        total += float(answer_losses(model, collate(part, base.tokenizer.pad_token_id or 0, base.device)).sum())
+    return total / len(ordered)
+
+
+def _save(model: Any, card: dict[str, Any], folder: Path) -> Path:
+    """Write the adapter in float16 beside its place, then rename it into place in one step."""
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    half = {name: value.half() for name, value in peft.get_peft_model_state_dict(model).items()}
+    model.save_pretrained(partial, state_dict=half)
+    (partial / "README.md").write_text(_readme(card), encoding="utf-8")
+    (partial / CARD).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+    os.replace(partial, folder)
+    return folder
+
+
+def _readme(card: dict[str, Any]) -> str:
+    recipe = card["recipe"]
+    return f"""---
+base_model: {card["base_model"]}
+library_name: peft
+tags: [lora]
+---
+# {card["task"]}
+
+A LoRA adapter for the task `{card["task"]}` (family: {card["family"] or "none"}), trained with `python -m explorer train`.
+
+| | |
+|---|---|
+| base model | {card["base_model"]} |
+| rank, alpha | {recipe["rank"]}, {recipe["alpha"]:g} |
+| modules | {", ".join(recipe["target_modules"])} |
+| rows, steps | {card["train_rows"]}, {card["steps"]} |
+| loss of the answer on {card["loss_rows"]} {card["loss_split"]} rows, before and after (nats per token) | {card["loss_before"]:.3f}, {card["loss_after"]:.3f} |
+| seed | {recipe["seed"]} |
+"""
