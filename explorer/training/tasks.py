@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from explorer.errors import TaskDataError
 
@@ -45,7 +46,7 @@ class Task:
 
 
 def read_tasks(folder: Path, names: tuple[str, ...] = ()) -> tuple[Task, ...]:
-    """Read every `*.jsonl` below `folder`; keep the tasks called `names`, in that order (all, sorted, if empty).
+    """Read every `*.jsonl` in `folder`; keep the tasks called `names`, in that order (all, sorted, if empty).
 
     Raises:
         TaskDataError: no such folder, no files, a row that is not usable (file and line are named), or an unknown name.
@@ -58,49 +59,69 @@ def read_tasks(folder: Path, names: tuple[str, ...] = ()) -> tuple[Task, ...]:
     rows: dict[str, dict[str, list[Example]]] = defaultdict(lambda: {split: [] for split in SPLITS})
     families: dict[str, str] = {}
     for path in files:
-        for task, family, split, example in _rows(path):
-            rows[task][split].append(example)
-            if families.setdefault(task, family) != family:
-                raise TaskDataError(
-                    f"{path.name} ({task})", "has two families", found=f"{families[task]!r} and {family!r}"
-                )
+        for row in _rows(path):
+            rows[row.task][row.split].append(row.example)
+            known = families.setdefault(row.task, row.family)
+            if known != row.family:
+                raise TaskDataError(row.where, f"task {row.task!r} has two families, {known!r} and {row.family!r}")
     unknown = [name for name in names if name not in rows]
     if unknown:
         raise TaskDataError(str(folder), f"has no task {unknown[0]!r}", fix=f"It has: {', '.join(sorted(rows))}.")
     return tuple(
         Task(name, families[name], tuple(rows[name]["train"]), tuple(rows[name]["test"]))
-        for name in (names or sorted(rows))
+        for name in (dict.fromkeys(names) or sorted(rows))
     )
 
 
-def _rows(path: Path) -> Iterator[tuple[str, str, str, Example]]:
-    """Yield (task, family, split, example) for each line that is not blank."""
+@dataclass(frozen=True)
+class _Row:
+    """One line of a task file; `where` is its file and line."""
+
+    where: str
+    task: str
+    family: str
+    split: str
+    example: Example
+
+
+def _rows(path: Path) -> Iterator[_Row]:
+    """Read each line that is not blank."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise TaskDataError(path.name, f"cannot be read as UTF-8 text ({error})") from error
+        raise TaskDataError(path.name, "cannot be read as UTF-8 text") from error
     for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        where = f"{path.name}, line {number}"
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise TaskDataError(where, "is not JSON", fix="Each line is one JSON object.") from error
-        if not isinstance(row, dict):
-            raise TaskDataError(where, expected="a JSON object", found=type(row).__name__)
-        for field in ("prompt", "target"):
-            if not isinstance(row.get(field), str) or not row[field].strip():
-                raise TaskDataError(where, f"field {field!r} must be text that is not empty")
-        task, family = row.get("task", path.stem), row.get("family", "")
-        split = row.get("split", "train")
-        if not isinstance(task, str) or not _is_plain_name(task):
-            raise TaskDataError(
-                where, "field 'task' is not a usable name", fix="Use letters, digits, '_', '-' and '.' only."
-            )
-        if not isinstance(family, str) or split not in SPLITS:
-            raise TaskDataError(where, f"'family' must be text and 'split' one of {', '.join(SPLITS)}")
-        yield task, family, split, Example(row["prompt"], row["target"])
+        if line.strip():
+            yield _row(f"{path.name}, line {number}", line, path.stem)
+
+
+def _row(where: str, line: str, file_name: str) -> _Row:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise TaskDataError(where, "is not JSON", fix="Each line is one JSON object.") from error
+    if not isinstance(row, dict):
+        raise TaskDataError(where, expected="a JSON object", found=type(row).__name__)
+    prompt, target = _text(where, row, "prompt"), _text(where, row, "target")
+    task, family, split = row.get("task", file_name), row.get("family", ""), row.get("split", "train")
+    if not isinstance(task, str) or not _is_plain_name(task):
+        raise TaskDataError(
+            where, "field 'task' is not a usable name", fix="Use letters, digits, '_', '-' and '.' only."
+        )
+    if not isinstance(family, str) or len(family) > 80 or not family.isprintable():
+        raise TaskDataError(where, "field 'family' must be text on one line, of at most 80 characters")
+    if split not in SPLITS:
+        raise TaskDataError(where, f"field 'split' must be one of {', '.join(SPLITS)}")
+    return _Row(where, task, family, split, Example(prompt, target))
+
+
+def _text(where: str, row: dict[str, Any], field: str) -> str:
+    text = row.get(field)
+    if not isinstance(text, str) or not text.strip():
+        raise TaskDataError(where, f"field {field!r} must be text that is not empty")
+    if any("\ud800" <= character <= "\udfff" for character in text):  # JSON can spell half a character
+        raise TaskDataError(where, f"field {field!r} holds half a character (a lone surrogate)")
+    return text
 
 
 def _is_plain_name(name: str) -> bool:

@@ -1,0 +1,167 @@
+"""Unpacking a zip that somebody else made.
+
+Every entry is judged by its name and its header before a byte is written; while unpacking, the bytes that really
+come out are counted, because a header can lie. Only files that a library is made of are written; pickles are noted
+(so that the report can say why an adapter is refused) but never written, system debris and harmless files are skipped.
+"""
+
+from __future__ import annotations
+
+import shutil
+import stat
+import unicodedata
+import zipfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from explorer.adapters.peft_format import PICKLES
+from explorer.adapters.safetensors_header import shown
+from explorer.errors import LibraryError
+
+KEPT = (".safetensors", ".json", ".md")
+ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".zst", ".whl", ".jar")
+DEBRIS_FOLDERS = frozenset({"__macosx", ".git", ".cache", ".ipynb_checkpoints"})
+DEBRIS_FILES = frozenset({".ds_store", "thumbs.db", "desktop.ini", ".gitattributes", ".gitignore"})
+BLOCK = 1 << 20
+MAX_NAME = 200
+MAX_DEPTH = 8
+ENCRYPTED = 0x1
+
+
+@dataclass(frozen=True, kw_only=True)
+class ZipLimits:
+    """What a zip may hold: entries, bytes of one file, bytes of all files, unpacked bytes for one packed byte."""
+
+    entries: int = 20_000
+    file_bytes: int = 2 << 30
+    total_bytes: int = 8 << 30
+    ratio: int = 200
+
+
+@dataclass(frozen=True)
+class Unpacked:
+    """Where the files are, and the pickles that were left in the zip (paths as the zip names them)."""
+
+    folder: Path
+    pickles: tuple[PurePosixPath, ...]
+
+
+def unpack(path: Path, destination: Path, limits: ZipLimits | None = None) -> Unpacked:
+    """Unpack the library in `path` into the existing, empty folder `destination`.
+
+    Raises:
+        LibraryError: the zip is broken, or holds something that has no place in a library; `destination` is left empty.
+    """
+    limits = limits or ZipLimits()
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = list(_judged(archive, limits))
+            pickles = tuple(name for name, _ in entries if _ends(name, PICKLES))
+            kept = [(name, info) for name, info in entries if _ends(name, KEPT)]
+            if not kept and not pickles:
+                raise LibraryError("The zip", "holds no adapter", fix="Zip a folder of PEFT adapter folders.")
+            _write(archive, kept, destination, limits)
+    except LibraryError:
+        _empty(destination)
+        raise
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError, ValueError) as error:
+        _empty(destination)
+        raise LibraryError(
+            "The zip", "is broken or not a zip file", fix="Make it again and upload it once more."
+        ) from error
+    return Unpacked(destination, pickles)
+
+
+def _judged(archive: zipfile.ZipFile, limits: ZipLimits) -> Iterator[tuple[PurePosixPath, zipfile.ZipInfo]]:
+    """Every file worth looking at, after all entries have been found harmless."""
+    infos = archive.infolist()
+    if len(infos) > limits.entries:
+        raise LibraryError(
+            "The zip", "has too many entries", expected=f"at most {limits.entries}", found=str(len(infos))
+        )
+    total, seen = 0, set[str]()
+    for info in infos:
+        name = _safe_name(info)
+        if info.is_dir() or _is_debris(name):
+            continue
+        total += info.file_size
+        _check_size(info, total, limits)
+        folded = unicodedata.normalize("NFKC", str(name)).casefold()
+        if folded in seen:
+            raise _refusal(info, "stands in the zip twice (letter case does not count)")
+        seen.add(folded)
+        if _ends(name, ARCHIVES):
+            raise _refusal(info, "is an archive inside the zip", "Unpack it first.")
+        yield name, info
+    for folded in seen:
+        if any(str(parent) in seen for parent in PurePosixPath(folded).parents):
+            raise LibraryError(f"Zip entry {shown(folded)}", "lies below a file as if that were a folder")
+
+
+def _safe_name(info: zipfile.ZipInfo) -> PurePosixPath:
+    # orig_filename: zipfile itself cuts names at a NUL and turns the system's separators round
+    name = info.orig_filename
+    if info.flag_bits & ENCRYPTED:
+        raise _refusal(info, "is encrypted", "Make the zip without a password.")
+    if not name or "\\" in name or any(unicodedata.category(letter).startswith("C") for letter in name):
+        raise _refusal(info, "has a backslash or a control character in its name")
+    parts = name.split("/")
+    if name.startswith("/") or ":" in parts[0]:
+        raise _refusal(info, "has an absolute path")
+    if ".." in parts:
+        raise _refusal(info, "leads out of its folder with '..'")
+    path = PurePosixPath(name)
+    if len(name) > MAX_NAME or len(path.parts) > MAX_DEPTH or any(len(part.encode()) > MAX_NAME for part in path.parts):
+        raise _refusal(info, "has too long or too deep a name")
+    kind = stat.S_IFMT(info.external_attr >> 16)
+    if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+        raise _refusal(info, "is a link or a device, not a file")
+    return path
+
+
+def _check_size(info: zipfile.ZipInfo, total: int, limits: ZipLimits) -> None:
+    if info.file_size > limits.file_bytes:
+        raise _refusal(info, f"is larger than {limits.file_bytes >> 20} MB")
+    if info.file_size > max(info.compress_size, 1) * limits.ratio and info.file_size > BLOCK:
+        raise _refusal(info, f"would unpack to over {limits.ratio} times its size")
+    if total > limits.total_bytes:
+        raise LibraryError("The zip", f"would unpack to over {limits.total_bytes >> 20} MB")
+
+
+def _write(
+    archive: zipfile.ZipFile, kept: list[tuple[PurePosixPath, zipfile.ZipInfo]], destination: Path, limits: ZipLimits
+) -> None:
+    written = 0
+    for name, info in kept:
+        target = destination.joinpath(*name.parts)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with archive.open(info) as source, target.open("xb") as sink:
+            size = 0
+            while block := source.read(BLOCK):
+                size, written = size + len(block), written + len(block)
+                if size > info.file_size or written > limits.total_bytes:
+                    raise _refusal(info, "unpacks to more than it says")
+                sink.write(block)
+
+
+def _ends(name: PurePosixPath, endings: tuple[str, ...]) -> bool:
+    return name.name.lower().endswith(endings)
+
+
+def _is_debris(name: PurePosixPath) -> bool:
+    parts = [part.lower() for part in name.parts]
+    return bool(DEBRIS_FOLDERS.intersection(parts)) or parts[-1] in DEBRIS_FILES or parts[-1].startswith("._")
+
+
+def _refusal(info: zipfile.ZipInfo, problem: str, fix: str = "") -> LibraryError:
+    return LibraryError(f"Zip entry {shown(info.orig_filename)}", problem, fix=fix or "Nothing was opened.")
+
+
+def _empty(folder: Path) -> None:
+    for item in folder.iterdir():
+        if item.is_dir():
+            shutil.rmtree(item)
+        else:
+            item.unlink()

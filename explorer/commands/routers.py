@@ -1,0 +1,75 @@
+"""Options that choose a router, the same for every command that routes."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import math
+from typing import TYPE_CHECKING
+
+from explorer.commands.command import Options, Parser, number, text, whole
+from explorer.errors import SettingsError
+
+if TYPE_CHECKING:
+    from explorer.routing.router import Router
+
+OPTION_OF = {  # a router's setting -> (attribute of the parsed options, how a user writes it)
+    "top_k": ("top_k", "--top-k K"),
+    "temperature": ("temperature", "--temperature T"),
+    "unit_norm": ("unit_norm", "--unit-norm"),
+    "name": ("adapter", "--adapter NAME"),
+    "weights": ("weight", "--weight NAME=W"),
+}
+
+
+def add_router_options(parser: Parser) -> None:
+    """Add the settings of all routers; one that no chosen router has is refused when the command runs."""
+    settings = parser.add_argument_group("settings of a router")
+    settings.add_argument("--adapter", metavar="NAME", type=text, help="single: the adapter to use alone")
+    settings.add_argument("--top-k", metavar="K", type=whole(1, 10_000), help="arrow: adapters kept per token (4)")
+    settings.add_argument("--temperature", metavar="T", type=number(1e-4, 1e4), help="arrow: of the softmax (1.0)")
+    settings.add_argument(
+        "--unit-norm", action="store_true", default=None, help="arrow: scale each input to root mean square 1 first"
+    )
+    settings.add_argument(
+        "--weight", metavar="NAME=W", type=_weight, action="append", help="weighted: one adapter's weight; repeatable"
+    )
+
+
+def routers_from(options: Options, keys: list[str]) -> list[Router]:
+    """The routers called `keys` with the settings given (by default Arrow, or single where an adapter is named).
+
+    Raises:
+        SettingsError: an unknown router (the menu is listed), a setting that is missing or that none of them has.
+    """
+    from explorer.routing.registry import ROUTERS, make_router
+
+    keys = keys or ["single" if options.adapter else "arrow"]
+    given = {setting: getattr(options, attribute) for setting, (attribute, _) in OPTION_OF.items()}
+    given = {setting: value for setting, value in given.items() if value is not None}
+    if "weights" in given:
+        given["weights"] = dict(given["weights"])
+    routers, used = [], set()
+    for key in keys:
+        fields = dataclasses.fields(ROUTERS[key]) if key in ROUTERS else ()
+        for field in fields:
+            if field.default is dataclasses.MISSING and field.name not in given:
+                raise SettingsError(f"Router {key}", f"needs {OPTION_OF[field.name][1]}")
+        settings = {field.name: given[field.name] for field in fields if field.name in given}
+        routers.append(make_router(key, **settings))
+        used.update(settings)
+    for setting in given:
+        if setting not in used:
+            raise SettingsError(OPTION_OF[setting][1], f"is no setting of {' or '.join(keys)}")
+    return routers
+
+
+def _weight(value: str) -> tuple[str, float]:
+    name, _, weight = value.rpartition("=")
+    try:
+        parsed = float(weight)
+    except ValueError:
+        parsed = math.nan
+    if not name or not math.isfinite(parsed):
+        raise argparse.ArgumentTypeError(f"must be NAME=NUMBER, not {value[:80]!r}")
+    return text(name), parsed
