@@ -1,55 +1,79 @@
-"""`python -m explorer`: the page, and the same work as commands."""
+"""`python -m explorer`: the page, and the same work as commands. Bad input: one sentence, exit code 2."""
 
 from __future__ import annotations
 
-import argparse
+import os
 import sys
-from pathlib import Path
+import warnings
+from collections.abc import Sequence
+from io import TextIOWrapper
 
+from explorer.commands import cluster, generate, inspect, record, route, train, ui
+from explorer.commands.command import Options, Parser
+from explorer.commands.terminal import printable
 from explorer.errors import ExplorerError
 
+COMMANDS = [module.COMMAND for module in (ui, inspect, cluster, route, generate, train, record)]
+BAD_INPUT, INTERRUPTED = 2, 130
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run one command; 0 when it worked, 2 with one sentence on stderr when the input was bad."""
-    parser = argparse.ArgumentParser(prog="python -m explorer")
-    commands = parser.add_subparsers(dest="command", required=True)
-    train = commands.add_parser("train", help="train one private LoRA adapter per task")
-    train.add_argument("tasks", type=Path)
-    train.add_argument("--output", type=Path, required=True)
-    train.add_argument("--base", default="HuggingFaceTB/SmolLM2-135M-Instruct")
-    train.add_argument("--only", default="")
-    train.add_argument("--max-rows", type=int, default=1200)
-    train.add_argument("--seed", type=int, default=0)
-    train.add_argument("--mixed-precision", action="store_true")
-    options = parser.parse_args(arguments)
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; the exit code is 0 when it worked and 2 when the input was bad."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or (words[0].startswith("-") and words[0] not in ("-h", "--help")):
+        words = ["ui", *words]
     try:
-        return _train(options)
+        options = _parse(words)
+        options.run(options)
     except ExplorerError as error:
-        print(error.sentence, file=sys.stderr)
-        return 2
-
-
-def _train(options: argparse.Namespace) -> int:
-    from explorer.models.base import load_base_model
-    from explorer.training.private import AdapterTrained, StepDone, train_private
-    from explorer.training.recipe import Recipe
-    from explorer.training.tasks import read_tasks
-
-    tasks = read_tasks(options.tasks, tuple(filter(None, options.only.split(","))))
-    recipe = Recipe(max_rows=options.max_rows, seed=options.seed, mixed_precision=options.mixed_precision)
-    base = load_base_model(options.base, report=lambda line: print(line, file=sys.stderr))
-    for event in train_private(base, tasks, recipe, options.output):
-        if isinstance(event, StepDone):
-            if event.step % 10 == 0 or event.step == event.steps:
-                print(
-                    f"{event.task}: step {event.step}/{event.steps}, loss {event.loss:.3f}, {event.seconds_left:.0f} s left",
-                    file=sys.stderr,
-                    flush=True,
-                )
-        elif isinstance(event, AdapterTrained):
-            print(f"{event.task}: {event.card['loss_before']} -> {event.card['loss_after']}", flush=True)
+        return _refuse(error.sentence)
+    except BrokenPipeError:  # the reader of a pipe has seen enough; a second failure at exit would be noise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        return _refuse(f"{error.filename or 'The system'}: {error.strerror or error}.")
+    except KeyboardInterrupt:
+        return INTERRUPTED
     return 0
 
 
+def _parse(words: list[str]) -> Options:
+    parser = Parser(prog="python -m explorer", description="See into a library of LoRA adapters.")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    for command in COMMANDS:
+        sub = commands.add_parser(command.name, help=command.help, description=command.help)
+        sub.set_defaults(run=command.run)
+        command.add_options(sub)
+    options, rest = parser.parse_known_args(words)
+    if rest:
+        _take_more_routers(parser, options, words, rest)
+    return options
+
+
+def _take_more_routers(parser: Parser, options: Options, words: list[str], rest: list[str]) -> None:
+    """`--router base arrow`: argparse hands back the second name, as it cannot know that it is no argument."""
+    given = getattr(options, "router", None)
+    if not isinstance(given, list) or not given or any(word.startswith("-") for word in rest):
+        parser.error(f"does not know {' '.join(rest)}")
+    places = {word.removeprefix("--router="): place for place, word in enumerate(words)}
+    options.router = sorted([*given, *rest], key=lambda name: places[name])
+
+
+def _refuse(sentence: str) -> int:
+    print(printable(sentence), file=sys.stderr)
+    return BAD_INPUT
+
+
+def _start() -> int:
+    """Settings of this process: what libraries would say on stderr is not for users, and odd characters print."""
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    return main()
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(_start())

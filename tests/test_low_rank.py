@@ -8,9 +8,7 @@ from explorer.adapters.low_rank import LowRank
 
 def make(d_out: int, rank: int, d_in: int, seed: int, scale: float = 1.5) -> LowRank:
     generator = torch.Generator().manual_seed(seed)
-    return LowRank(
-        torch.randn(rank, d_in, generator=generator), torch.randn(d_out, rank, generator=generator), scale
-    )
+    return LowRank(torch.randn(rank, d_in, generator=generator), torch.randn(d_out, rank, generator=generator), scale)
 
 
 @pytest.mark.parametrize(("d_out", "rank", "d_in"), [(12, 4, 20), (20, 4, 12), (6, 1, 9), (3, 8, 5)])

@@ -1,23 +1,28 @@
-"""A folder of adapters -> a Library: find the candidates, read each, settle the base model, keep the report."""
+"""A folder of adapters -> a Library: find the candidates, read each, settle what they must agree on, report."""
 
 from __future__ import annotations
 
-from collections import Counter
+import threading
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 
-from explorer.adapters.adapter import Adapter, AdapterNotes, Status, Verdict
+from explorer.adapters.adapter import Adapter, Verdict
+from explorer.adapters.agreement import settle
+from explorer.adapters.factors import WEIGHTS
 from explorer.adapters.library import Library, natural_key
 from explorer.adapters.lora_config import CONFIG
-from explorer.adapters.notes import LibraryNotes, read_card, read_library_notes
-from explorer.adapters.peft_format import PICKLE_FIX, PICKLES, WEIGHTS, Shapes, ShapesOf, read_adapter
-from explorer.adapters.safetensors_header import shown
+from explorer.adapters.notes import notes_for, read_library_notes
+from explorer.adapters.peft_format import Shapes, ShapesOf, read_adapter
+from explorer.adapters.pickles import pickle_verdicts
+from explorer.adapters.scan import Scan, scan
+from explorer.adapters.wording import clean_line, shown
 from explorer.errors import LibraryError
 
-MAX_DEPTH = 4
-MAX_ADAPTERS = 5000
 REASONS_SHOWN = 3
+READERS = 4
+MAX_NAME = 200
 
 
 def open_folder(
@@ -36,128 +41,88 @@ def open_folder(
         source: what to call it in messages (by default the folder's name).
         title: shown where `library.json` gives none.
         shapes_of: shapes of a base model's linear modules by its name, None where they are not known.
-        pickles: files that were found but not unpacked, reported as refused adapters.
+        pickles: files below `folder` that were found but not put there, to be reported with the rest.
         on_close: what `Library.close` calls.
 
     Raises:
         LibraryError: there is no adapter, or none can be used; the sentence gives the first reasons.
     """
-    source = source or folder.name
-    root, candidates = _root_and_candidates(folder, source)
-    notes = read_library_notes(root)
-    names = _names(root, candidates, title or source)
-    known: dict[str, Shapes | None] = {}
+    source = clean_line(source or folder.name, MAX_NAME) or "Library"
+    found = scan(folder, source)
+    found.folders.sort(key=lambda path: natural_key(path.relative_to(found.root).as_posix()))
+    beside = _share_out(pickles, folder, found)
+    notes = read_library_notes(found.root)
+    names = _names(found, title or source)
+    once = _once(shapes_of)
 
-    def shapes_once(base: str) -> Shapes | None:
-        if base not in known and shapes_of is not None:
-            known[base] = shapes_of(base)
-        return known.get(base)
+    def read(path: Path, name: str) -> Adapter | Verdict:
+        return read_adapter(path, name, notes=notes_for(path, name, notes), shapes_of=once, pickles=beside[path])
 
-    results = [
-        read_adapter(path, name, notes=_notes_for(path, name, notes), shapes_of=shapes_once)
-        for path, name in zip(candidates, names, strict=True)
-    ]
-    adapters = _one_base([result for result in results if isinstance(result, Adapter)])
-    by_name = {adapter.name: adapter.verdict for adapter in adapters}
-    verdicts = [by_name.get(result.name) or result for result in results]
-    verdicts += [_pickle_verdict(path) for path in pickles if not _covered(path, root, folder, candidates)]
-    report = [verdict for verdict in verdicts if isinstance(verdict, Verdict)]
+    # hashing and checking for NaN leave the interpreter free, so files are read side by side
+    with ThreadPoolExecutor(max_workers=READERS) as pool:
+        results = list(pool.map(read, found.folders, names))
+    adapters = settle([result for result in results if isinstance(result, Adapter)])
+    settled = iter(adapters)
+    verdicts = [result if isinstance(result, Verdict) else next(settled).verdict for result in results]
+    verdicts += pickle_verdicts(found.pickles)
     if not adapters:
-        raise _nothing_usable(source, report)
+        raise _nothing_usable(source, verdicts)
     return Library(
         adapters,
-        verdicts=report,
+        verdicts=verdicts,
         title=notes.title or title or source,
         description=notes.description,
         license_name=notes.license_name,
         source=source,
+        remarks=notes.remarks,
         on_close=on_close,
     )
 
 
-def _root_and_candidates(folder: Path, source: str) -> tuple[Path, list[Path]]:
-    """The folder that counts as the root, and the adapter folders below it in natural order."""
-    root = folder
-    while not (root / "library.json").exists() and not _is_candidate(root):
-        inside = [item for item in _children(root)]
-        if len(inside) != 1 or _is_candidate(inside[0]):
-            break
-        root = inside[0]
-    found: list[Path] = []
-    _collect(root, 0, found, source)
-    found.sort(key=lambda path: natural_key(path.relative_to(root).as_posix()))
-    return root, found
+def _share_out(pickles: Sequence[PurePosixPath], folder: Path, found: Scan) -> dict[Path, list[str]]:
+    """The pickles that were not put there: those of adapter folders by folder; the rest joins `found`."""
+    beside: dict[Path, list[str]] = defaultdict(list)
+    known = set(found.folders)
+    for pickle in pickles:
+        place = folder / pickle.parent
+        if place in known:
+            beside[place].append(pickle.name)
+        else:
+            found.pickles.append(pickle)
+    return beside
 
 
-def _collect(folder: Path, depth: int, found: list[Path], source: str) -> None:
-    if _is_candidate(folder):
-        found.append(folder)
-        if len(found) > MAX_ADAPTERS:
-            raise LibraryError(source, f"has more than {MAX_ADAPTERS} adapters", fix="Open a part of it.")
-    elif depth < MAX_DEPTH:
-        for child in _children(folder):
-            _collect(child, depth + 1, found, source)
+def _once(shapes_of: ShapesOf | None) -> ShapesOf | None:
+    """The same function, asked once per base model, whichever thread comes first."""
+    if shapes_of is None:
+        return None
+    known: dict[str, Shapes | None] = {}
+    lock = threading.Lock()
+
+    def shapes(base: str) -> Shapes | None:
+        with lock:
+            if base not in known:
+                known[base] = shapes_of(base)
+            return known[base]
+
+    return shapes
 
 
-def _children(folder: Path) -> list[Path]:
-    return sorted(
-        item for item in folder.iterdir() if item.is_dir() and not item.is_symlink() and not item.name.startswith(".")
-    )
-
-
-def _is_candidate(folder: Path) -> bool:
-    if any((folder / name).is_file() for name in (CONFIG, WEIGHTS)):
-        return True
-    return any(item.is_file() and item.name.lower().endswith(PICKLES) for item in folder.iterdir())
-
-
-def _names(root: Path, candidates: Sequence[Path], title: str) -> list[str]:
-    """Folder names where they are unique, else paths from the root."""
-    counts = Counter(path.name for path in candidates)
-    return [
-        (title if path == root else path.name if counts[path.name] == 1 else path.relative_to(root).as_posix())[:200]
-        for path in candidates
-    ]
-
-
-def _notes_for(path: Path, name: str, notes: LibraryNotes) -> AdapterNotes:
-    card, listed = read_card(path), notes.adapters.get(name)
-    if listed is None:
-        return card
-    return replace(listed, task=listed.task or card.task, family=listed.family or card.family)
-
-
-def _one_base(adapters: Sequence[Adapter]) -> list[Adapter]:
-    """Routing needs one base model: the one most adapters name; the others stay on the map."""
-    counts = Counter(adapter.base_model for adapter in adapters if adapter.can_be_routed)
-    if len(counts) < 2:
-        return list(adapters)
-    chosen = counts.most_common(1)[0][0]
-    return [
-        adapter
-        if adapter.base_model == chosen or not adapter.can_be_routed
-        else replace(adapter, verdict=_other_base(adapter, chosen))
-        for adapter in adapters
-    ]
-
-
-def _other_base(adapter: Adapter, chosen: str) -> Verdict:
-    named = shown(adapter.base_model) or "no base model"
-    reason = f"It cannot be routed: it names {named}, while most of this library names {shown(chosen)}."
-    return Verdict(adapter.name, Status.MAP_ONLY, reason, adapter.verdict.warnings)
-
-
-def _pickle_verdict(path: PurePosixPath) -> Verdict:
-    name = path.parent.name or path.stem
-    return Verdict(
-        name, Status.REFUSED, f"{shown(path.name)} is a pickle, which can run code when it is opened. {PICKLE_FIX}"
-    )
-
-
-def _covered(pickle: PurePosixPath, root: Path, folder: Path, candidates: Sequence[Path]) -> bool:
-    """Whether the pickle lies beside an adapter that was read from safetensors."""
-    place = folder.joinpath(*pickle.parent.parts)
-    return place in candidates and (place / WEIGHTS).is_file()
+def _names(found: Scan, title: str) -> list[str]:
+    """Folder names where they are unique, else paths from the root; never two alike."""
+    counts = Counter(path.name for path in found.folders)
+    names: list[str] = []
+    taken: set[str] = set()
+    for path in found.folders:
+        own = path.name if counts[path.name] == 1 else path.relative_to(found.root).as_posix()
+        name = clean_line(title if path == found.root else own, MAX_NAME) or "adapter"
+        number = 2
+        while name in taken:  # long or unprintable names can become alike by cleaning
+            name = f"{name[: MAX_NAME - 8]} ({number})"
+            number += 1
+        taken.add(name)
+        names.append(name)
+    return names
 
 
 def _nothing_usable(source: str, verdicts: Sequence[Verdict]) -> LibraryError:

@@ -14,7 +14,9 @@ from explorer.errors import LibraryError
 
 def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:
     """Sort key that puts `layers.2` before `layers.10`."""
-    return tuple((0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"([0-9]+)", name) if part)
+    return tuple(
+        (0, int(part), "") if part[0] in "0123456789" else (1, 0, part) for part in re.split(r"([0-9]+)", name) if part
+    )
 
 
 class Library:
@@ -25,6 +27,7 @@ class Library:
         verdicts: one per candidate found, refused ones included, in the order found.
         title, description, license_name: from the library's `library.json`, or made from the source.
         source: what the user asked for, fit to be shown.
+        remarks: sentences on the library as a whole (what of `library.json` could not be used).
         on_close: called once when the library is closed (removes a temporary folder).
 
     Raises:
@@ -40,6 +43,7 @@ class Library:
         description: str = "",
         license_name: str = "",
         source: str = "",
+        remarks: Sequence[str] = (),
         on_close: Callable[[], None] | None = None,
     ) -> None:
         if not adapters:
@@ -54,6 +58,7 @@ class Library:
         self.description = description
         self.license_name = license_name
         self.source = source
+        self.remarks = tuple(remarks)
         self._by_name = dict(zip(names, self.adapters, strict=True))
         self._on_close = on_close
 

@@ -8,71 +8,84 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from explorer.adapters.adapter import AdapterNotes
+from explorer.adapters.scan import LIBRARY_FILE
+from explorer.adapters.wording import clean_line, clean_text
 
+CARD = "card.json"
 MAX_BYTES = 8 << 20
 MAX_EXAMPLES = 20
 
 
 @dataclass(frozen=True)
 class LibraryNotes:
-    """Title, description, licence and the notes on each adapter; every field may be empty."""
+    """Title, description, licence and the notes on each adapter; every field may be empty.
+
+    `remarks` says in a sentence each what could not be used.
+    """
 
     title: str = ""
     description: str = ""
     license_name: str = ""
     adapters: Mapping[str, AdapterNotes] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
 
 
 def read_library_notes(folder: Path) -> LibraryNotes:
     """Read `library.json` in `folder`; empty notes where there is none."""
-    data = _object(folder / "library.json")
-    adapters = data.get("adapters")
+    path = folder / LIBRARY_FILE
+    data = _object(path)
+    if data is None:
+        present = path.is_symlink() or path.exists()
+        return LibraryNotes(remarks=(f"{LIBRARY_FILE} cannot be read and was left out.",) if present else ())
+    entries = data.get("adapters", {})
+    listed = entries if isinstance(entries, dict) else {}
+    usable = {name: entry for name, entry in listed.items() if isinstance(entry, dict)}
+    wrong = [key for key in ("title", "description", "license") if not isinstance(data.get(key, ""), str)]
+    if listed is not entries or len(usable) < len(listed):
+        wrong.append("adapters")
     return LibraryNotes(
-        title=_text(data, "title", 200),
-        description=_text(data, "description", 5000),
-        license_name=_text(data, "license", 100),
-        adapters={
-            str(name): _notes(entry)
-            for name, entry in (adapters.items() if isinstance(adapters, dict) else ())
-            if isinstance(entry, dict)
-        },
+        title=clean_line(data.get("title"), 200),
+        description=clean_text(data.get("description"), 5000),
+        license_name=clean_line(data.get("license"), 100),
+        adapters={clean_line(name, 200): _notes(entry) for name, entry in usable.items()},
+        remarks=tuple(f"{LIBRARY_FILE}: the field {key!r} is not as expected and was left out." for key in wrong),
     )
 
 
-def read_card(folder: Path) -> AdapterNotes:
-    """Task and family from the card that training leaves beside an adapter."""
-    return _notes(_object(folder / "card.json"))
+def notes_for(folder: Path, name: str, library: LibraryNotes) -> AdapterNotes:
+    """What `library.json` says of one adapter, and its own card where the former says nothing."""
+    listed, card = library.adapters.get(name, AdapterNotes()), _notes(_object(folder / CARD) or {})
+    return replace(
+        listed,
+        task=listed.task or card.task,
+        family=listed.family or card.family,
+        description=listed.description or card.description,
+        examples=listed.examples or card.examples,
+    )
 
 
 def _notes(entry: Mapping[str, Any]) -> AdapterNotes:
     examples = entry.get("examples")
+    texts = (clean_text(example, 2000) for example in (examples if isinstance(examples, list) else [])[:MAX_EXAMPLES])
     return AdapterNotes(
-        task=_text(entry, "task", 200),
-        family=_text(entry, "family", 100),
-        description=_text(entry, "description", 5000),
-        examples=tuple(
-            example[:2000]
-            for example in (examples if isinstance(examples, list) else [])[:MAX_EXAMPLES]
-            if isinstance(example, str) and example.strip()
-        ),
+        task=clean_line(entry.get("task"), 200),
+        family=clean_line(entry.get("family"), 100),
+        description=clean_text(entry.get("description"), 5000),
+        examples=tuple(text for text in texts if text),
     )
 
 
-def _text(data: Mapping[str, Any], key: str, limit: int) -> str:
-    value = data.get(key)
-    return value.strip()[:limit] if isinstance(value, str) else ""
-
-
-def _object(path: Path) -> dict[str, Any]:
-    if path.is_symlink() or not path.is_file() or path.stat().st_size > MAX_BYTES:
-        return {}
+def _object(path: Path) -> dict[str, Any] | None:
+    """The JSON object in `path`; None where there is no such file or it holds something else."""
     try:
+        if path.is_symlink() or not path.is_file() or path.stat().st_size > MAX_BYTES:
+            return None
         data = json.loads(path.read_bytes().decode("utf-8-sig"))
     except (OSError, ValueError, RecursionError):
-        return {}
-    return data if isinstance(data, dict) else {}
+        return None
+    return data if isinstance(data, dict) else None

@@ -1,6 +1,6 @@
 """One PEFT adapter folder -> one Adapter, or the reason why not.
 
-Sites come from the tensors' keys (`base_model.model.<site>.lora_A.weight`), never from `target_modules`, which is
+Sites come from the tensors' keys (see :mod:`explorer.adapters.factors`), never from `target_modules`, which is
 written in too many ways. Everything that can be judged from the header is judged before a tensor is read.
 """
 
@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+import math
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -19,67 +18,62 @@ from safetensors.torch import load as load_tensors
 from torch import Tensor
 
 from explorer.adapters.adapter import Adapter, AdapterNotes, Status, Verdict
-from explorer.adapters.library import natural_key
+from explorer.adapters.factors import WEIGHTS, Factors, find_factors
 from explorer.adapters.lora_config import LoraSettings, read_config
 from explorer.adapters.low_rank import LowRank
-from explorer.adapters.safetensors_header import FLOATS, TensorHeader, read_header, shown
+from explorer.adapters.pickles import is_pickle, pickle_error, pickle_warnings
+from explorer.adapters.safetensors_header import read_header
+from explorer.adapters.wording import shown
 from explorer.errors import AdapterFormatError
 
-WEIGHTS = "adapter_model.safetensors"
-PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".meta")
 MAX_WEIGHTS = 4 << 30
-FACTOR = re.compile(r"(?P<site>.+)\.lora_(?P<factor>[AB])(?:\.[^.]+)?\.weight")
-PREFIX = "base_model.model."
+MAX_NORM = 1e6
 Shapes = Mapping[str, tuple[int, int]]
 ShapesOf = Callable[[str], Shapes | None]
-PICKLE_FIX = "Where you trust it, load it with PEFT and save it with safe_serialization=True."
-
-
-@dataclass
-class Factors:
-    """The pairs found in a header, and why the adapter may not be routed."""
-
-    a: dict[str, TensorHeader] = field(default_factory=dict)
-    b: dict[str, TensorHeader] = field(default_factory=dict)
-    reasons: list[str] = field(default_factory=list)
 
 
 def read_adapter(
-    folder: Path, name: str, *, notes: AdapterNotes | None = None, shapes_of: ShapesOf | None = None
+    folder: Path,
+    name: str,
+    *,
+    notes: AdapterNotes | None = None,
+    shapes_of: ShapesOf | None = None,
+    pickles: Sequence[str] = (),
 ) -> Adapter | Verdict:
-    """Read the adapter in `folder`; a refused one comes back as its Verdict."""
+    """Read the adapter in `folder`; a refused one comes back as its Verdict.
+
+    Args:
+        folder: with `adapter_config.json` and `adapter_model.safetensors`.
+        name: what the library calls it.
+        notes: task, family and so on.
+        shapes_of: (d_out, d_in) of a base model's linear modules, by the base model's name.
+        pickles: names of pickles that belong to this folder but were not put there.
+    """
     try:
-        return _read(folder, name, notes or AdapterNotes(), shapes_of)
+        return _read(folder, name, notes or AdapterNotes(), shapes_of, pickles)
     except AdapterFormatError as error:
         return Verdict(name, Status.REFUSED, error.sentence)
     except OSError as error:
         return Verdict(name, Status.REFUSED, f"It cannot be read ({error.strerror or type(error).__name__}).")
 
 
-def _read(folder: Path, name: str, notes: AdapterNotes, shapes_of: ShapesOf | None) -> Adapter:
-    path = _weights_file(folder)
+def _read(folder: Path, name: str, notes: AdapterNotes, shapes_of: ShapesOf | None, pickles: Sequence[str]) -> Adapter:
+    files = sorted(file.name for file in folder.iterdir())
+    pickles = [*(file for file in files if is_pickle(file)), *pickles]
+    path = _weights_file(folder, files, pickles)
     settings = read_config(folder)
-    factors = _factors(read_header(path))
-    sites = sorted(factors.a, key=natural_key)
-    base_shapes = shapes_of(settings.base_model) if shapes_of and settings.base_model else None
-    reasons = [*settings.unroutable, *factors.reasons, *_misfits(factors, sites, base_shapes)]
+    factors = find_factors(read_header(path))
+    shapes = shapes_of(settings.base_model) if shapes_of and settings.base_model else None
     raw = path.read_bytes()
-    tensors = _tensors(raw, path.name)
-    updates = {}
-    for site in sites:
-        a, b = tensors[factors.a[site].name], tensors[factors.b[site].name]
-        updates[site] = LowRank(a, b, settings.scale_of(site, a.shape[0]))
+    updates = _updates(factors, _tensors(raw, path.name), settings)
     digest = hashlib.sha256(raw)
-    digest.update(json.dumps(settings.raw, sort_keys=True, default=str).encode())
-    verdict = Verdict(name, Status.ACCEPTED, warnings=settings.warnings)
-    if reasons:
-        verdict = Verdict(name, Status.MAP_ONLY, f"It cannot be routed: {'; '.join(reasons)}.", settings.warnings)
+    digest.update(json.dumps(settings.raw, sort_keys=True).encode())
     return Adapter(
         name=name,
         path=folder,
         base_model=settings.base_model,
         updates=updates,
-        verdict=verdict,
+        verdict=_verdict(name, settings, factors, updates, shapes, pickles),
         alpha=settings.alpha,
         content_hash=digest.hexdigest(),
         size_bytes=len(raw),
@@ -88,97 +82,91 @@ def _read(folder: Path, name: str, notes: AdapterNotes, shapes_of: ShapesOf | No
     )
 
 
-def _weights_file(folder: Path) -> Path:
+def _weights_file(folder: Path, files: Sequence[str], pickles: Sequence[str]) -> Path:
     path = folder / WEIGHTS
-    if path.is_file() or path.is_symlink():
+    if path.is_symlink():
+        raise AdapterFormatError(WEIGHTS, "is a link, not a file", fix="Copy the file itself.")
+    if path.is_file():
         if path.stat().st_size > MAX_WEIGHTS:
             raise AdapterFormatError(WEIGHTS, "is too large", expected=f"at most {MAX_WEIGHTS >> 30} GB")
         return path
-    files = sorted(file.name for file in folder.iterdir())
-    pickles = [file for file in files if file.lower().endswith(PICKLES)]
     if pickles:
-        raise AdapterFormatError(
-            shown(pickles[0]), "is a pickle, which can run code when it is opened, and is never read", fix=PICKLE_FIX
-        )
-    if any(file.endswith(".safetensors") for file in files):
-        raise AdapterFormatError(WEIGHTS, "is missing", fix="Sharded or renamed weights: save them as this one file.")
+        raise pickle_error(pickles[0])
+    others = [file for file in files if file.endswith((".safetensors", ".safetensors.index.json"))]
+    if any("-of-" in file or file.endswith(".index.json") for file in others):
+        raise AdapterFormatError(WEIGHTS, "is split into several files", fix="Save the adapter again as this one file.")
+    if others:
+        raise AdapterFormatError(WEIGHTS, "is missing", found=shown(others[0]), fix=f"Rename it to {WEIGHTS}.")
     raise AdapterFormatError(WEIGHTS, "is missing", fix="Save the adapter with PEFT's save_pretrained.")
-
-
-def _factors(header: Mapping[str, TensorHeader]) -> Factors:
-    """Sort the tensors into A and B by site, and check that they belong together."""
-    found = Factors()
-    for name, tensor in header.items():
-        match = FACTOR.fullmatch(name)
-        if match is None:
-            _add_reason(found, _reason_for(name))
-        elif len(tensor.shape) == 4:
-            _add_reason(found, "it adapts convolutions")
-        else:
-            site = match["site"].removeprefix(PREFIX)
-            place = f"{WEIGHTS}, tensor {shown(name)}"
-            if tensor.dtype not in FLOATS:
-                raise AdapterFormatError(place, expected="a floating-point dtype", found=tensor.dtype)
-            if len(tensor.shape) != 2 or 0 in tensor.shape:
-                raise AdapterFormatError(place, expected="a matrix", found=f"shape {tensor.shape}")
-            side = found.a if match["factor"] == "A" else found.b
-            if site in side:
-                raise AdapterFormatError(place, "stands there twice for one module")
-            side[site] = tensor
-    for site in sorted(found.a.keys() ^ found.b.keys()):
-        raise AdapterFormatError(f"{WEIGHTS}, module {shown(site)}", "has one of lora_A and lora_B without the other")
-    if not found.a:
-        raise AdapterFormatError(WEIGHTS, "holds no lora_A and lora_B of a linear module")
-    for site, a in found.a.items():
-        b = found.b[site]
-        if a.shape[0] != b.shape[1]:
-            raise AdapterFormatError(
-                f"{WEIGHTS}, module {shown(site)}",
-                "has factors of different rank",
-                found=f"lora_A {a.shape} and lora_B {b.shape}",
-            )
-    return found
-
-
-def _reason_for(name: str) -> str:
-    if "lora_embedding_" in name:
-        return "it adapts an embedding"
-    if "lora_magnitude_vector" in name:
-        return "it uses DoRA, whose magnitude is not a low-rank update"
-    if ".lora_" in name:
-        return f"it holds a LoRA tensor of an unknown kind ({shown(name, 60)})"
-    return f"it replaces a tensor of the base model ({shown(name, 60)})"
-
-
-def _add_reason(found: Factors, reason: str) -> None:
-    kind = reason.split(" (")[0]
-    if not any(known.startswith(kind) for known in found.reasons):
-        found.reasons.append(reason)
-
-
-def _misfits(factors: Factors, sites: list[str], base_shapes: Shapes | None) -> list[str]:
-    """Compare with the base model where its shapes are known; a wrong shape refuses the adapter."""
-    if base_shapes is None:
-        return []
-    absent = [site for site in sites if site not in base_shapes]
-    for site in sites:
-        fits = base_shapes.get(site)
-        found = (factors.b[site].shape[0], factors.a[site].shape[1])
-        if fits is not None and fits != found:
-            raise AdapterFormatError(
-                f"module {shown(site)}", "does not fit the base model", expected=f"{fits}", found=f"{found}"
-            )
-    if absent:
-        return [f"the base model has no linear module {shown(absent[0])}"]
-    return []
 
 
 def _tensors(raw: bytes, where: str) -> dict[str, Tensor]:
     try:
-        tensors = load_tensors(raw)
-    except (SafetensorError, ValueError, RuntimeError) as error:
+        return load_tensors(raw)
+    except (SafetensorError, ValueError, RuntimeError, TypeError, KeyError, AssertionError) as error:
         raise AdapterFormatError(where, "is not a valid safetensors file") from error
-    for name, tensor in tensors.items():
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise AdapterFormatError(f"{where}, tensor {shown(name)}", "holds NaN or infinite values")
-    return tensors
+
+
+def _updates(factors: Factors, tensors: Mapping[str, Tensor], settings: LoraSettings) -> dict[str, LowRank]:
+    """The updates by site, their values checked.
+
+    Raises:
+        AdapterFormatError: a value is NaN, infinite or beyond all reason.
+    """
+    for pair in factors.pairs.values():
+        for header in (pair.a, pair.b):
+            _check_values(header.name, tensors[header.name])
+    scales = settings.scales({site: pair.rank for site, pair in factors.pairs.items()})
+    return {
+        site: LowRank(tensors[pair.a.name], tensors[pair.b.name], scales[site]) for site, pair in factors.pairs.items()
+    }
+
+
+def _check_values(name: str, tensor: Tensor) -> None:
+    # one pass finds all three faults: a NaN or an infinity makes the norm one, and norms beyond MAX_NORM would
+    # overflow float32 in the products that similarity and routing form
+    norm = float(torch.linalg.vector_norm(tensor, dtype=torch.float64))
+    if not math.isfinite(norm):
+        raise AdapterFormatError(f"{WEIGHTS}, tensor {shown(name)}", "holds NaN or infinite values")
+    if norm > MAX_NORM:
+        raise AdapterFormatError(
+            f"{WEIGHTS}, tensor {shown(name)}", "holds values too large for a trained adapter", found=f"norm {norm:.3g}"
+        )
+
+
+def _verdict(
+    name: str,
+    settings: LoraSettings,
+    factors: Factors,
+    updates: Mapping[str, LowRank],
+    shapes: Shapes | None,
+    pickles: Sequence[str],
+) -> Verdict:
+    warnings = (*settings.warnings, *_other_ranks(settings, updates), *pickle_warnings(pickles))
+    # a field of the configuration says more than the tensors it leads to
+    reasons = [*settings.unroutable, *(factors.kinds if settings.unroutable else factors.reasons)]
+    reasons += _misfits(updates, shapes)
+    if not reasons:
+        return Verdict(name, Status.ACCEPTED, warnings=warnings)
+    return Verdict(name, Status.MAP_ONLY, f"It cannot be routed: {'; '.join(dict.fromkeys(reasons))}.", warnings)
+
+
+def _other_ranks(settings: LoraSettings, updates: Mapping[str, LowRank]) -> tuple[str, ...]:
+    odd = sorted({update.rank for update in updates.values()} - settings.ranks)
+    if not odd:
+        return ()
+    return (f"Its factors have rank {odd[0]}, which its configuration does not mention; the factors count.",)
+
+
+def _misfits(updates: Mapping[str, LowRank], shapes: Shapes | None) -> list[str]:
+    """Compare with the base model where its shapes are known; a wrong shape refuses the adapter."""
+    if shapes is None:
+        return []
+    for site, update in updates.items():
+        fits = shapes.get(site)
+        if fits is not None and fits != update.shape:
+            raise AdapterFormatError(
+                f"module {shown(site)}", "does not fit the base model", expected=f"{fits}", found=f"{update.shape}"
+            )
+    absent = [site for site in updates if site not in shapes]
+    return [f"the base model has no linear module {shown(absent[0])}"] if absent else []

@@ -7,8 +7,10 @@ come out are counted, because a header can lie. Only files that a library is mad
 
 from __future__ import annotations
 
+import errno
 import shutil
 import stat
+import struct
 import unicodedata
 import zipfile
 import zlib
@@ -16,18 +18,33 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from explorer.adapters.peft_format import PICKLES
-from explorer.adapters.safetensors_header import shown
+from explorer.adapters.pickles import is_pickle
+from explorer.adapters.wording import shown
 from explorer.errors import LibraryError
 
 KEPT = (".safetensors", ".json", ".md")
 ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".zst", ".whl", ".jar")
 DEBRIS_FOLDERS = frozenset({"__macosx", ".git", ".cache", ".ipynb_checkpoints"})
 DEBRIS_FILES = frozenset({".ds_store", "thumbs.db", "desktop.ini", ".gitattributes", ".gitignore"})
+METHODS = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
 BLOCK = 1 << 20
 MAX_NAME = 200
 MAX_DEPTH = 8
 ENCRYPTED = 0x1
+LOCAL_HEADER = 30
+BROKEN = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    EOFError,
+    IndexError,
+    MemoryError,
+    NotImplementedError,
+    OSError,
+    OverflowError,
+    RuntimeError,
+    ValueError,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,48 +73,65 @@ def unpack(path: Path, destination: Path, limits: ZipLimits | None = None) -> Un
     """
     limits = limits or ZipLimits()
     try:
+        if not path.is_file():
+            raise LibraryError("The zip", "is not a file")
         with zipfile.ZipFile(path) as archive:
             entries = list(_judged(archive, limits))
-            pickles = tuple(name for name, _ in entries if _ends(name, PICKLES))
+            pickles = tuple(name for name, _ in entries if is_pickle(name.name))
             kept = [(name, info) for name, info in entries if _ends(name, KEPT)]
             if not kept and not pickles:
                 raise LibraryError("The zip", "holds no adapter", fix="Zip a folder of PEFT adapter folders.")
             _write(archive, kept, destination, limits)
-    except LibraryError:
+    except BROKEN as error:
         _empty(destination)
-        raise
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError, ValueError) as error:
-        _empty(destination)
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES):
+            raise LibraryError("The zip", f"could not be unpacked ({error.strerror})") from error
         raise LibraryError(
             "The zip", "is broken or not a zip file", fix="Make it again and upload it once more."
         ) from error
+    except BaseException:
+        _empty(destination)
+        raise
     return Unpacked(destination, pickles)
 
 
 def _judged(archive: zipfile.ZipFile, limits: ZipLimits) -> Iterator[tuple[PurePosixPath, zipfile.ZipInfo]]:
-    """Every file worth looking at, after all entries have been found harmless."""
+    """Every file worth looking at; all entries have been found harmless once the iterator is exhausted."""
     infos = archive.infolist()
     if len(infos) > limits.entries:
         raise LibraryError(
             "The zip", "has too many entries", expected=f"at most {limits.entries}", found=str(len(infos))
         )
-    total, seen = 0, set[str]()
+    _check_overlaps(infos)
+    total, files, folders = 0, set[str](), set[str]()
     for info in infos:
         name = _safe_name(info)
-        if info.is_dir() or _is_debris(name):
+        folded = unicodedata.normalize("NFKC", str(name)).casefold()
+        folders.update(str(parent) for parent in PurePosixPath(folded).parents)
+        if info.is_dir():
+            folders.add(folded)
+            continue
+        if _is_debris(name):
             continue
         total += info.file_size
         _check_size(info, total, limits)
-        folded = unicodedata.normalize("NFKC", str(name)).casefold()
-        if folded in seen:
+        if folded in files:
             raise _refusal(info, "stands in the zip twice (letter case does not count)")
-        seen.add(folded)
+        files.add(folded)
         if _ends(name, ARCHIVES):
             raise _refusal(info, "is an archive inside the zip", "Unpack it first.")
         yield name, info
-    for folded in seen:
-        if any(str(parent) in seen for parent in PurePosixPath(folded).parents):
-            raise LibraryError(f"Zip entry {shown(folded)}", "lies below a file as if that were a folder")
+    for both in sorted(files & folders):
+        raise LibraryError(f"Zip entry {shown(both)}", "is both a file and a folder", fix="Nothing was opened.")
+
+
+def _check_overlaps(infos: list[zipfile.ZipInfo]) -> None:
+    """Entries that share bytes are how a small zip unpacks to a huge one without any single entry looking odd."""
+    end = 0
+    for info in sorted(infos, key=lambda info: info.header_offset):
+        if info.header_offset < end:
+            raise _refusal(info, "lies over another entry")
+        end = info.header_offset + LOCAL_HEADER + info.compress_size
 
 
 def _safe_name(info: zipfile.ZipInfo) -> PurePosixPath:
@@ -108,20 +142,25 @@ def _safe_name(info: zipfile.ZipInfo) -> PurePosixPath:
     if not name or "\\" in name or any(unicodedata.category(letter).startswith("C") for letter in name):
         raise _refusal(info, "has a backslash or a control character in its name")
     parts = name.split("/")
-    if name.startswith("/") or ":" in parts[0]:
+    if name.startswith("/"):
         raise _refusal(info, "has an absolute path")
+    if ":" in name:
+        raise _refusal(info, "has a drive letter or a colon in its name")
     if ".." in parts:
         raise _refusal(info, "leads out of its folder with '..'")
     path = PurePosixPath(name)
-    if len(name) > MAX_NAME or len(path.parts) > MAX_DEPTH or any(len(part.encode()) > MAX_NAME for part in path.parts):
+    if len(name) > MAX_NAME or len(path.parts) > MAX_DEPTH:
         raise _refusal(info, "has too long or too deep a name")
-    kind = stat.S_IFMT(info.external_attr >> 16)
-    if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+    if not path.name and not name.endswith("/"):
+        raise _refusal(info, "has no name")
+    if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
         raise _refusal(info, "is a link or a device, not a file")
     return path
 
 
 def _check_size(info: zipfile.ZipInfo, total: int, limits: ZipLimits) -> None:
+    if info.compress_type not in METHODS:
+        raise _refusal(info, "is compressed in an unusual way", "Make the zip with the usual method (deflate).")
     if info.file_size > limits.file_bytes:
         raise _refusal(info, f"is larger than {limits.file_bytes >> 20} MB")
     if info.file_size > max(info.compress_size, 1) * limits.ratio and info.file_size > BLOCK:

@@ -14,9 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from explorer.adapters.wording import shown
 from explorer.errors import AdapterFormatError
 
 MAX_HEADER = 16 << 20
+MAX_TENSORS = 100_000
 MAX_DIMENSION = 1 << 31
 BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
 FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
@@ -38,7 +40,7 @@ def read_header(path: Path) -> Mapping[str, TensorHeader]:
         AdapterFormatError: the file is not a safetensors file, or its header contradicts itself or the file's size.
     """
     where = path.name
-    if path.is_symlink() or not path.is_file():
+    if path.is_symlink() or not path.is_file():  # a pipe would keep a reader waiting for ever
         raise AdapterFormatError(where, "is not a plain file")
     size = path.stat().st_size
     with path.open("rb") as file:
@@ -58,6 +60,10 @@ def read_header(path: Path) -> Mapping[str, TensorHeader]:
     if not isinstance(header, dict):
         raise AdapterFormatError(where, "has a header that is not a JSON object")
     header.pop("__metadata__", None)
+    if len(header) > MAX_TENSORS:
+        raise AdapterFormatError(
+            where, "has too many tensors", expected=f"at most {MAX_TENSORS}", found=str(len(header))
+        )
     tensors, spans = {}, []
     for name, entry in header.items():
         tensor, begin, end = _entry(where, name, entry)
@@ -65,12 +71,6 @@ def read_header(path: Path) -> Mapping[str, TensorHeader]:
         spans.append((begin, end, name))
     _check_spans(where, spans, size - 8 - length)
     return tensors
-
-
-def shown(name: object, limit: int = 80) -> str:
-    """A name from outside, short and without control characters, for use in a message."""
-    text = repr(str(name))[1:-1]
-    return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

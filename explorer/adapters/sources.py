@@ -6,20 +6,20 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from explorer.adapters.folders import open_folder
 from explorer.adapters.library import Library
 from explorer.adapters.peft_format import ShapesOf
+from explorer.adapters.pickles import is_pickle
 from explorer.adapters.safe_zip import ZipLimits, unpack
-from explorer.adapters.safetensors_header import shown
+from explorer.adapters.wording import shown
 from explorer.errors import LibraryError
 
 SAMPLES = Path(__file__).parents[2] / "sample_libraries"
 DEFAULT_SAMPLE = "smollm2-135m-private"
 REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
 HUB_FILES = ["*.json", "*.md", "*.safetensors"]
-Report = Callable[[str], None]
 
 
 def sample_names() -> tuple[str, ...]:
@@ -39,7 +39,8 @@ def open_library(
     """Open a library by whatever names it.
 
     Args:
-        source: `sample` or a sample's name, a folder, a .zip file, or a hub repository id (`owner/name`).
+        source: `sample` or a sample's name, a folder, a .zip file, or a hub repository id (`owner/name`). A `Path`
+            always means a folder or a file.
         shapes_of: see :func:`explorer.adapters.folders.open_folder`.
         allow_local: false where folders and files of this machine must not be named (a hosted page).
         limits: what a zip or a repository may hold.
@@ -48,23 +49,20 @@ def open_library(
         LibraryError: the source is unknown or out of reach, or holds nothing that can be used.
     """
     text = str(source).strip()
-    if text == "sample" or text in sample_names():
+    samples = sample_names()
+    if not isinstance(source, Path) and (text == "sample" or text in samples):
         name = DEFAULT_SAMPLE if text == "sample" else text
+        if name not in samples:
+            raise LibraryError("The sample library", "did not come with this installation", fix=_accepted(allow_local))
         return open_folder(SAMPLES / name, source=name, shapes_of=shapes_of)
-    path = Path(text).expanduser()
-    if allow_local and text and _exists(path):
-        if path.is_dir():
-            return open_folder(path, source=path.resolve().name, shapes_of=shapes_of)
+    path = _local_path(text) if allow_local and text else None
+    if path is not None and path.is_dir():
+        return open_folder(path, source=path.resolve().name, shapes_of=shapes_of)
+    if path is not None:
         return open_zip(path, shapes_of=shapes_of, limits=limits)
-    if REPOSITORY.fullmatch(text):
+    if not isinstance(source, Path) and REPOSITORY.fullmatch(text):
         return _open_repository(text, shapes_of, limits or ZipLimits())
-    raise LibraryError(
-        shown(text) or "Library",
-        "is not a library that can be found",
-        fix=f"Give 'sample', one of {', '.join(sample_names()) or '(no samples)'}, "
-        + ("a folder, a .zip file or " if allow_local else "")
-        + "a hub repository as owner/name.",
-    )
+    raise LibraryError(shown(text) or "Library", "is not a library that can be found", fix=_accepted(allow_local))
 
 
 def open_zip(
@@ -76,55 +74,74 @@ def open_zip(
         LibraryError: see :func:`explorer.adapters.safe_zip.unpack`; nothing is left behind.
     """
     name = name or path.name
+
+    def fill(scratch: Path) -> tuple[PurePosixPath, ...]:
+        return unpack(path, scratch, limits).pickles
+
+    return _open_filled(fill, source=shown(name), title=shown(Path(name).stem), shapes_of=shapes_of)
+
+
+def _open_filled(
+    fill: Callable[[Path], tuple[PurePosixPath, ...]], *, source: str, title: str, shapes_of: ShapesOf | None
+) -> Library:
+    """Open a temporary folder that `fill` has filled; the folder goes with the library, or at once on any error.
+
+    `fill` returns the pickles that it left out.
+    """
     scratch = Path(tempfile.mkdtemp(prefix="lora-library-"))
-    try:
-        unpacked = unpack(path, scratch, limits)
-        return open_folder(
-            scratch,
-            source=shown(name),
-            title=shown(Path(name).stem),
-            shapes_of=shapes_of,
-            pickles=unpacked.pickles,
-            on_close=lambda: shutil.rmtree(scratch, ignore_errors=True),
-        )
-    except BaseException:
+
+    def remove() -> None:
         shutil.rmtree(scratch, ignore_errors=True)
+
+    try:
+        pickles = fill(scratch)
+        return open_folder(scratch, source=source, title=title, shapes_of=shapes_of, pickles=pickles, on_close=remove)
+    except BaseException:
+        remove()
         raise
 
 
-def _exists(path: Path) -> bool:
+def _accepted(allow_local: bool) -> str:
+    samples = ", ".join(sample_names())
+    ways = [f"'sample' or a sample's name ({samples})"] if samples else []
+    ways += ["a folder", "a .zip file"] if allow_local else []
+    ways.append("a hub repository as owner/name")
+    return f"Give {ways[0]}." if len(ways) == 1 else f"Give {', '.join(ways[:-1])} or {ways[-1]}."
+
+
+def _local_path(text: str) -> Path | None:
+    """The existing folder or file that `text` names, if any."""
     try:
-        return path.exists()
-    except (OSError, ValueError):  # a name too long for the file system, or with a NUL
-        return False
+        path = Path(text).expanduser()
+        return path if path.exists() else None
+    except (OSError, ValueError, RuntimeError):  # a name too long, one with a NUL, a user that does not exist
+        return None
 
 
 def _open_repository(name: str, shapes_of: ShapesOf | None, limits: ZipLimits) -> Library:
     """Fetch a repository's adapter files into a folder of their own, within the limits of a zip."""
-    import huggingface_hub  # noqa: PLC0415 - slow to import, and rarely needed
-    from httpx import HTTPError  # noqa: PLC0415
-    from huggingface_hub.errors import HfHubHTTPError  # noqa: PLC0415
 
-    scratch = Path(tempfile.mkdtemp(prefix="lora-library-"))
+    def fill(scratch: Path) -> tuple[PurePosixPath, ...]:
+        return _fetch(name, scratch, limits)
+
+    return _open_filled(fill, source=name, title=name, shapes_of=shapes_of)
+
+
+def _fetch(name: str, scratch: Path, limits: ZipLimits) -> tuple[PurePosixPath, ...]:
+    import huggingface_hub  # noqa: PLC0415 - slow to import, and rarely needed
+
     try:
         info = huggingface_hub.HfApi().model_info(name, files_metadata=True, timeout=10)
-        _check_repository(name, [(item.rfilename, item.size or 0) for item in info.siblings or []], limits)
+        files = [(item.rfilename, item.size or 0) for item in info.siblings or []]
+        _check_repository(name, files, limits)
         huggingface_hub.snapshot_download(name, revision=info.sha, allow_patterns=HUB_FILES, local_dir=scratch)
-        return open_folder(
-            scratch,
-            source=name,
-            title=name,
-            shapes_of=shapes_of,
-            on_close=lambda: shutil.rmtree(scratch, ignore_errors=True),
-        )
-    except (HfHubHTTPError, HTTPError, OSError, ValueError) as error:
-        shutil.rmtree(scratch, ignore_errors=True)
+    except LibraryError:
+        raise
+    except Exception as error:  # errors of the HTTP library beneath, another one from release to release, pass through
         raise LibraryError(
             name, "could not be fetched from the model hub", fix="Check the name and the connection."
         ) from error
-    except BaseException:
-        shutil.rmtree(scratch, ignore_errors=True)
-        raise
+    return tuple(PurePosixPath(path) for path, _ in files if is_pickle(path))
 
 
 def _check_repository(name: str, files: list[tuple[str, int]], limits: ZipLimits) -> None:

@@ -1,0 +1,1 @@
+"""MBC: how alike adapters are, clusters of them, and a map."""

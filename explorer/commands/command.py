@@ -25,7 +25,7 @@ class Parser(argparse.ArgumentParser):
         Raises:
             SettingsError: always.
         """
-        raise SettingsError(self.prog, message, fix=f"See {self.prog} --help.")
+        raise SettingsError(self.prog, f"{message} (see {self.prog} --help)")
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
 
 from explorer.errors import SettingsError
 
@@ -23,8 +22,8 @@ def check_place(path: Path) -> None:
         raise SettingsError("--output", f"names {path}, which is a folder", fix="Name a file.")
 
 
-def write_whole(path: Path, write: Callable[[BinaryIO], None]) -> None:
-    """Write beside `path`, then rename into place; nothing is left behind when that fails.
+def write_whole(path: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` fill a file beside `path`, then rename it into place; nothing is left behind when that fails.
 
     Raises:
         SettingsError: the file cannot be written.
@@ -32,10 +31,10 @@ def write_whole(path: Path, write: Callable[[BinaryIO], None]) -> None:
     check_place(path)
     try:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.")
+        os.close(handle)
         scratch = Path(name)
         try:
-            with os.fdopen(handle, "wb") as opened:
-                write(opened)
+            write(scratch)
             scratch.chmod(0o666 & ~_umask())
             scratch.replace(path)
         except BaseException:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import math
 from typing import TYPE_CHECKING
 
@@ -29,7 +28,7 @@ def add_router_options(parser: Parser) -> None:
     settings.add_argument("--top-k", metavar="K", type=whole(1, 10_000), help="arrow: adapters kept per token (4)")
     settings.add_argument("--temperature", metavar="T", type=number(1e-4, 1e4), help="arrow: of the softmax (1.0)")
     settings.add_argument(
-        "--unit-norm", action="store_true", default=None, help="arrow: scale each input to root mean square 1 first"
+        "--unit-norm", action="store_true", default=None, help="arrow: scale each input to length 1 first"
     )
     settings.add_argument(
         "--weight", metavar="NAME=W", type=_weight, action="append", help="weighted: one adapter's weight; repeatable"
@@ -43,19 +42,21 @@ def routers_from(options: Options, keys: list[str]) -> list[Router]:
         SettingsError: an unknown router (the menu is listed), a setting that is missing or that none of them has.
     """
     from explorer.routing.registry import ROUTERS, make_router
+    from explorer.routing.setting import settings_of
 
     keys = keys or ["single" if options.adapter else "arrow"]
     given = {setting: getattr(options, attribute) for setting, (attribute, _) in OPTION_OF.items()}
     given = {setting: value for setting, value in given.items() if value is not None}
     if "weights" in given:
         given["weights"] = dict(given["weights"])
-    routers, used = [], set()
+    routers: list[Router] = []
+    used: set[str] = set()
     for key in keys:
-        fields = dataclasses.fields(ROUTERS[key]) if key in ROUTERS else ()
-        for field in fields:
-            if field.default is dataclasses.MISSING and field.name not in given:
-                raise SettingsError(f"Router {key}", f"needs {OPTION_OF[field.name][1]}")
-        settings = {field.name: given[field.name] for field in fields if field.name in given}
+        abouts = settings_of(ROUTERS[key]) if key in ROUTERS else ()
+        missing = [about.name for about in abouts if about.default is None and about.name not in given]
+        if missing:
+            raise SettingsError(f"Router {key}", f"needs {OPTION_OF[missing[0]][1]}")
+        settings = {about.name: given[about.name] for about in abouts if about.name in given}
         routers.append(make_router(key, **settings))
         used.update(settings)
     for setting in given:

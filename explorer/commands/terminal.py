@@ -1,6 +1,7 @@
-"""Printing for people and for programs. Names, tokens and answers come from outside: no control character gets through.
+"""Printing for people and for programs.
 
-An adapter called `\\x1b[2J` would clear the reader's screen; a right-to-left override would turn a line round.
+Names, tokens and answers come from outside, so no control character gets through: an escape sequence in an adapter's
+name could clear the reader's screen, and a right-to-left override could turn a line round.
 """
 
 from __future__ import annotations

@@ -23,7 +23,9 @@ STEPS_BETWEEN_LINES = 10
 
 def add_options(parser: Parser) -> None:
     """Add this command's options."""
-    parser.add_argument("tasks", metavar="TASKS", type=path, help="folder of .jsonl files: task, family, prompt, target")
+    parser.add_argument(
+        "tasks", metavar="TASKS", type=path, help="folder of .jsonl files: task, family, prompt, target"
+    )
     parser.add_argument("--output", metavar="DIR", type=path, required=True, help="folder that takes the adapters")
     parser.add_argument(
         "--base", metavar="MODEL", type=text, default="HuggingFaceTB/SmolLM2-135M-Instruct", help="base model"

@@ -1,0 +1,1 @@
+"""Base models, a library attached to one, and generation."""

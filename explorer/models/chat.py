@@ -43,7 +43,8 @@ def encode_prompt(tokenizer: Any, text: str, *, chat: bool, max_tokens: int | No
 
 
 def encode_answer(tokenizer: Any, target: str, *, chat: bool) -> list[int]:
-    """Token ids of a reference answer with its end token, as they follow :func:`encode_prompt`."""
+    """Token ids of a reference answer with its end token (where there is one), as they follow :func:`encode_prompt`."""
     lead = "" if chat and has_chat_template(tokenizer) else "\n"
     ids = tokenizer(lead + target, add_special_tokens=False)["input_ids"]
-    return [*ids, tokenizer.eos_token_id]
+    end = tokenizer.eos_token_id
+    return [*ids] if end is None else [*ids, end]

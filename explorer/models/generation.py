@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,26 +18,52 @@ from explorer.errors import BaseModelError
 from explorer.models.events import Finished, FinishReason, GenerationEvent, PromptRead, TokenEmitted, TokenRouted
 from explorer.models.sampling import Sampling
 from explorer.models.tokens import PromptTokens, TextStream, piece
-from explorer.routing.routed_linear import RoutedPass
 from explorer.routing.router import Router
+from explorer.routing.routing_pass import RoutingPass
 
 if TYPE_CHECKING:
     from explorer.models.routed_model import RoutedModel
 
+Stop = Callable[[], bool]
 
-@dataclass
+
 class _Row:
     """One answer in the making."""
 
-    index: int
-    router: Router
-    stream: TextStream
-    generator: torch.Generator
-    ids: list[int] = field(default_factory=list)
+    def __init__(self, index: int, router: Router, record: bool, tokenizer: Any, seed: int) -> None:
+        self.index, self.router, self.record = index, router, record
+        self.stream = TextStream(tokenizer)
+        self.generator = torch.Generator().manual_seed(seed)
+        self.last = -1
+        self.count = 0
+
+    def emit(self, logits: Tensor, sampling: Sampling, ends: frozenset[int]) -> TokenEmitted:
+        """Draw the next token from this row's logits (vocabulary,)."""
+        self.last = sampling.draw(logits, self.generator)
+        self.count += 1
+        text = "" if self.last in ends else self.stream.push(self.last)
+        if self.ending(sampling, ends) is not None:
+            text += self.stream.finish()
+        return TokenEmitted(self.index, self.last, text, float(torch.log_softmax(logits, dim=-1)[self.last]))
+
+    def ending(self, sampling: Sampling, ends: frozenset[int]) -> FinishReason | None:
+        """Why the row is done after its last token, or None."""
+        if self.last in ends:
+            return FinishReason.END
+        return FinishReason.LENGTH if self.count >= sampling.max_new_tokens else None
 
     def finished(self, reason: FinishReason, started: float) -> Finished:
         self.stream.finish()
-        return Finished(self.index, reason, self.stream.text, len(self.ids), time.monotonic() - started)
+        return Finished(self.index, reason, self.stream.text, self.count, time.monotonic() - started)
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """What one pass gave: the last position's logits (rows, vocabulary), the cache, and what was recorded."""
+
+    logits: Tensor
+    cache: Any
+    recorded: RoutingPass
 
 
 def generate_events(
@@ -46,87 +72,74 @@ def generate_events(
     routers: Sequence[Router],
     sampling: Sampling,
     *,
-    record: bool,
-    stop: Callable[[], bool] | None,
+    record: Sequence[bool],
+    stop: Stop | None,
 ) -> Iterator[GenerationEvent]:
     """The events of all rows until each has finished (see :meth:`RoutedModel.generate`)."""
     started = time.monotonic()
     ends = end_tokens(routed.base.model, routed.base.tokenizer)
-    rows = [_new_row(routed, index, router, sampling) for index, router in enumerate(routers)]
+    rows = [
+        _Row(index, router, record[index], routed.base.tokenizer, sampling.seed) for index, router in enumerate(routers)
+    ]
     if stop is not None and stop():
         yield from (row.finished(FinishReason.STOPPED, started) for row in rows)
         return
-    current = _pass(rows, record)
-    output = routed.forward(
-        torch.tensor([prompt.ids] * len(rows)), current, use_cache=True, last_only=True
-    )
+    step = _advance(routed, rows, [prompt.ids] * len(rows), None)
     seconds = time.monotonic() - started
     for place, row in enumerate(rows):
-        trace = None
-        if record:
-            trace = routed.trace_of(current, place, prompt.ids, prompt.pieces, prompt.typed, len(prompt.ids))
+        trace = routed.trace_of(step.recorded, place, row.router, prompt) if row.record else None
         yield PromptRead(row.index, len(prompt.ids), seconds, trace)
     while True:
-        yield from _emit(rows, output.logits[:, -1], sampling, ends)
-        keep = [place for place, row in enumerate(rows) if not _reason(row, sampling, ends)]
-        for row in rows:
-            if (reason := _reason(row, sampling, ends)) is not None:
+        for row, logits in zip(rows, _finite(step.logits), strict=True):
+            yield row.emit(logits, sampling, ends)
+        reasons = [row.ending(sampling, ends) for row in rows]
+        for row, reason in zip(rows, reasons, strict=True):
+            if reason is not None:
                 yield row.finished(reason, started)
-        cache = output.past_key_values
-        if not keep:
+        going_on = [place for place, reason in enumerate(reasons) if reason is None]
+        if not going_on:
             return
-        if len(keep) < len(rows):
-            cache.batch_select_indices(torch.tensor(keep, device=routed.base.device))
-            rows = [rows[place] for place in keep]
+        if len(going_on) < len(rows):
+            step.cache.batch_select_indices(torch.tensor(going_on, device=routed.base.device))
+            rows = [rows[place] for place in going_on]
         if stop is not None and stop():
             yield from (row.finished(FinishReason.STOPPED, started) for row in rows)
             return
-        current = _pass(rows, record)
-        output = routed.forward(
-            torch.tensor([[row.ids[-1]] for row in rows]), current, cache=cache, use_cache=True, last_only=True
-        )
-        if record:
-            yield from _routed(routed, rows, current)
+        step = _advance(routed, rows, [(row.last,) for row in rows], step.cache)
+        yield from _routed(routed, rows, step.recorded)
 
 
 def end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
     """Every token that ends an answer, by the model's generation settings and the tokenizer."""
     named = model.generation_config.eos_token_id if model.generation_config is not None else None
-    ends = set(named if isinstance(named, list) else [named]) | {tokenizer.eos_token_id}
+    ends = {*(named if isinstance(named, list) else [named]), tokenizer.eos_token_id}
     return frozenset(end for end in ends if end is not None)
 
 
-def _new_row(routed: RoutedModel, index: int, router: Router, sampling: Sampling) -> _Row:
-    generator = torch.Generator().manual_seed(sampling.seed)
-    return _Row(index, router, TextStream(routed.base.tokenizer), generator)
+def _advance(routed: RoutedModel, rows: Sequence[_Row], ids: Sequence[Sequence[int]], cache: Any) -> Step:
+    output, recorded = routed.forward(
+        ids,
+        [row.router for row in rows],
+        record=[place for place, row in enumerate(rows) if row.record],
+        cache=cache,
+        use_cache=True,
+        keep=1,
+    )
+    return Step(output.logits[:, -1], output.past_key_values, recorded)
 
 
-def _pass(rows: Sequence[_Row], record: bool) -> RoutedPass:
-    return RoutedPass(tuple(row.router for row in rows), recorded=tuple(range(len(rows))) if record else ())
-
-
-def _emit(
-    rows: Sequence[_Row], logits: Tensor, sampling: Sampling, ends: frozenset[int]
-) -> Iterator[TokenEmitted]:
+def _finite(logits: Tensor) -> Tensor:
+    """Float32 logits on the CPU, where they are drawn from: the same seed gives the same draw on every device."""
     scores = logits.float().cpu()
     if not bool(torch.isfinite(scores).all()):
-        raise BaseModelError("Generation", "stopped: the routed model gave values that are not numbers")
+        raise BaseModelError(
+            "Generation", "stopped, because the routed model gave values that are not numbers", fix="Try other weights."
+        )
+    return scores
+
+
+def _routed(routed: RoutedModel, rows: Sequence[_Row], recorded: RoutingPass) -> Iterator[TokenRouted]:
     for place, row in enumerate(rows):
-        token = sampling.draw(scores[place], row.generator)
-        row.ids.append(token)
-        log_probability = float(torch.log_softmax(scores[place], dim=-1)[token])
-        text = "" if token in ends else row.stream.push(token)
-        yield TokenEmitted(row.index, token, text, log_probability)
-
-
-def _reason(row: _Row, sampling: Sampling, ends: frozenset[int]) -> FinishReason | None:
-    if row.ids[-1] in ends:
-        return FinishReason.END
-    return FinishReason.LENGTH if len(row.ids) >= sampling.max_new_tokens else None
-
-
-def _routed(routed: RoutedModel, rows: Sequence[_Row], current: RoutedPass) -> Iterator[TokenRouted]:
-    for place, row in enumerate(rows):
-        ids = (row.ids[-1],)
-        pieces = (piece(routed.base.tokenizer, row.ids[-1]),)
-        yield TokenRouted(row.index, routed.trace_of(current, place, ids, pieces, (True,), 0))
+        if row.record:
+            token = PromptTokens((row.last,), (piece(routed.base.tokenizer, row.last),), (True,))
+            yield TokenRouted(row.index, routed.trace_of(recorded, place, row.router, token, prompt_length=0))

@@ -8,31 +8,29 @@ under the base model's lock, so that several libraries can share one base model 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from explorer.adapters.adapter import Adapter
 from explorer.adapters.library import Library
-from explorer.errors import BaseModelError, LibraryError
+from explorer.errors import BaseModelError, LibraryError, PromptError, SettingsError
 from explorer.models.base import BaseModel
 from explorer.models.chat import encode_answer, encode_prompt
 from explorer.models.events import GenerationEvent
 from explorer.models.generation import generate_events
+from explorer.models.places import check_fit, places
 from explorer.models.sampling import Sampling
-from explorer.models.shapes import linear_shapes
-from explorer.models.tokens import read_prompt
-from explorer.routing.bank import adapted_sites, build_bank
-from explorer.routing.routed_linear import RoutedLinear, RoutedPass, stacked
+from explorer.models.tokens import PromptTokens, read_prompt
+from explorer.routing.bank import build_banks
+from explorer.routing.routed_linear import PassSlot
 from explorer.routing.router import Router
+from explorer.routing.routing_pass import RoutingPass
 from explorer.routing.trace import RoutingTrace
 
-Progress = Callable[[int, int], None]
+MOST_ROWS = 64
 
 
 @dataclass(frozen=True)
@@ -51,46 +49,46 @@ class LikelihoodOfAnswer:
 class RoutedModel:
     """`library` (its adapters that can be routed) on `base`.
 
+    Safe to use from several threads; passes over one base model take turns.
+
     Args:
         base: the model; it is left as it was after each use.
         library: the adapters.
-        progress: called with (sites prepared, all sites).
+        progress: called with (updates prepared, all updates).
 
     Raises:
         LibraryError: no adapter can be routed, or one does not fit the base model.
+        BaseModelError: an adapted module is of a kind that cannot be routed.
     """
 
-    def __init__(self, base: BaseModel, library: Library, progress: Progress | None = None) -> None:
+    def __init__(self, base: BaseModel, library: Library, progress: Callable[[int, int], None] | None = None) -> None:
         adapters = library.routable
         if not adapters:
             raise LibraryError(library.title, "holds no adapter that can be routed", fix="See the report for why.")
-        _check_fit(adapters, linear_shapes(base.model))
+        with base.lock:
+            check_fit(adapters, base)
+        banks = build_banks(adapters, base.device, base.model.dtype, progress)
         self.base = base
         self.names = tuple(adapter.name for adapter in adapters)
-        self.sites = adapted_sites(adapters)
-        dtype = next(base.model.parameters()).dtype
-        self._layers: dict[str, RoutedLinear] = {}
-        for done, site in enumerate(self.sites, start=1):
-            module = base.model.get_submodule(site)
-            self._layers[site] = RoutedLinear(module, build_bank(adapters, site, base.device, dtype)).eval()
-            if progress is not None:
-                progress(done, len(self.sites))
-        self._held = False
-        self._short_logits = "logits_to_keep" in inspect.signature(base.model.forward).parameters
+        self.sites = tuple(banks)
+        self._slot = PassSlot()
+        with base.lock:
+            self._places = places(base.model, banks, self._slot)
+        accepts = inspect.signature(base.model.forward).parameters
+        # an adapted output layer has to see every token, or its routing could not be shown
+        self._can_keep = "logits_to_keep" in accepts and base.model.get_output_embeddings() not in self._base_modules()
 
     def __enter__(self) -> RoutedModel:
         with self.base.lock:
-            self._claim()
-            self._attach()
+            self._check_free()
             self.base.holders.append(self)
-            self._held = True
+            self._attach()
         return self
 
     def __exit__(self, *_: object) -> None:
         with self.base.lock:
-            self._held = False
-            self.base.holders.remove(self)
             self._detach()
+            self.base.holders.remove(self)
 
     def route(self, text: str, router: Router, chat: bool = True) -> RoutingTrace:
         """What `router` does on `text`, token by token; nothing is generated.
@@ -98,30 +96,35 @@ class RoutedModel:
         Raises:
             PromptError: the text is empty or too long.
             SettingsError: the router names an adapter that cannot be routed here.
+            BaseModelError: another library is kept attached to the base model.
         """
         router.check(self.names)
         prompt = read_prompt(self.base.tokenizer, text, chat=chat, max_tokens=self.base.max_tokens)
-        recorded = RoutedPass((router,), recorded=(0,))
-        self.forward(torch.tensor([prompt.ids]), recorded, last_only=True)
-        return self.trace_of(recorded, 0, prompt.ids, prompt.pieces, prompt.typed, len(prompt.ids))
+        _, recorded = self.forward([prompt.ids], [router], record=[0], keep=1)
+        return self.trace_of(recorded, 0, router, prompt)
 
     def logits(self, text: str, router: Router, chat: bool = False) -> Tensor:
-        """Logits at every token of `text`, (1, tokens, vocabulary)."""
+        """Logits at every token of `text`, (1, tokens, vocabulary); raises as `route` does."""
         router.check(self.names)
         ids = encode_prompt(self.base.tokenizer, text, chat=chat, max_tokens=self.base.max_tokens)
-        return self.forward(torch.tensor([ids]), RoutedPass((router,))).logits
+        output, _ = self.forward([ids], [router])
+        return output.logits
 
     def log_likelihood(self, text: str, answer: str, router: Router, chat: bool = True) -> LikelihoodOfAnswer:
-        """How likely `answer` is after `text`, teacher-forced."""
+        """How likely `answer` is after `text`, teacher-forced; raises as `route` does."""
         router.check(self.names)
         prompt = encode_prompt(self.base.tokenizer, text, chat=chat, max_tokens=self.base.max_tokens)
-        reference = encode_answer(self.base.tokenizer, answer, chat=chat)
-        ids = torch.tensor([prompt + reference])
-        if ids.shape[1] > self.base.max_tokens:
-            raise LibraryError("Prompt and reference answer", f"exceed {self.base.max_tokens} tokens", fix="Shorten them.")
-        logits = self.forward(ids, RoutedPass((router,))).logits[0, len(prompt) - 1 : -1].float()
-        scores = torch.log_softmax(logits, dim=-1).gather(1, torch.tensor(reference, device=logits.device)[:, None])
-        return LikelihoodOfAnswer(float(scores.sum()), len(reference))
+        reference = [token for token in encode_answer(self.base.tokenizer, answer, chat=chat) if token is not None]
+        if not answer.strip():
+            raise PromptError("Reference answer", "is empty", fix="Type one, or leave it out.")
+        if len(prompt) + len(reference) > self.base.max_tokens:
+            limit = f"at most {self.base.max_tokens} tokens"
+            found = str(len(prompt) + len(reference))
+            raise PromptError("Prompt with its reference answer", expected=limit, found=found, fix="Shorten it.")
+        output, _ = self.forward([[*prompt, *reference]], [router], keep=len(reference) + 1)
+        logits = output.logits[0, -len(reference) - 1 : -1].float()
+        chosen = torch.log_softmax(logits, dim=-1).gather(1, torch.tensor(reference, device=logits.device)[:, None])
+        return LikelihoodOfAnswer(float(chosen.sum()), len(reference))
 
     def generate(
         self,
@@ -133,114 +136,118 @@ class RoutedModel:
         temperature: float = 0.0,
         top_p: float = 1.0,
         seed: int = 0,
-        record: bool = False,
+        record: bool | Sequence[bool] = False,
         stop: Callable[[], bool] | None = None,
     ) -> Iterator[GenerationEvent]:
         """Answer `text` once for each router, all in one batch; events of the rows come as they happen.
+
+        The arguments are checked at once, the work begins with the first event. An answer does not depend on the
+        other rows: the same router and seed give the same one.
 
         Args:
             text: the prompt.
             routers: one per row.
             chat: apply the chat template.
-            max_new_tokens, temperature, top_p, seed: see :class:`explorer.models.sampling.Sampling`.
-            record: attach routing traces to the events.
+            max_new_tokens: at most so many tokens per row.
+            temperature: 0 is greedy.
+            top_p: keep the smallest set of tokens that holds this probability.
+            seed: of the draws of every row.
+            record: attach routing traces to the events, of all rows or of those marked.
             stop: asked before each step; when it answers true the open rows finish as stopped.
 
         Raises:
-            PromptError, SettingsError: as for `route`.
+            PromptError: the text is empty, or too long to leave room for the answer.
+            SettingsError: a setting is out of bounds, or a router names an adapter that cannot be routed here.
+            BaseModelError: (while generating) another library is kept attached, or the logits are not finite.
         """
         asked = (routers,) if isinstance(routers, Router) else tuple(routers)
+        if not 1 <= len(asked) <= MOST_ROWS:
+            raise SettingsError("routers", expected=f"1 to {MOST_ROWS} of them", found=str(len(asked)))
         for router in asked:
             router.check(self.names)
+        marked = (record,) * len(asked) if isinstance(record, bool) else tuple(record)
+        if len(marked) != len(asked):
+            raise SettingsError("record", expected=f"one value for each of {len(asked)} rows", found=str(len(marked)))
         sampling = Sampling(max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, seed=seed)
-        room = self.base.max_tokens - max_new_tokens
-        prompt = read_prompt(self.base.tokenizer, text, chat=chat, max_tokens=max(room, 1))
-        return generate_events(self, prompt, asked, sampling, record=record, stop=stop)
+        room = self.base.max_tokens - sampling.max_new_tokens
+        if room < 1:
+            expected = f"less than the {self.base.max_tokens} tokens that the model has room for"
+            raise SettingsError("max_new_tokens", expected=expected, found=str(max_new_tokens))
+        prompt = read_prompt(self.base.tokenizer, text, chat=chat, max_tokens=room)
+        return generate_events(self, prompt, asked, sampling, record=marked, stop=stop)
 
-    @torch.inference_mode()
-    def forward(self, ids: Tensor, current: RoutedPass, *, cache: Any = None, use_cache: bool = False, last_only: bool = False) -> Any:
-        """One pass of `ids` (rows, tokens) through the routed model; the output of transformers."""
+    def forward(
+        self,
+        ids: Sequence[Sequence[int]],
+        routers: Sequence[Router],
+        *,
+        record: Collection[int] = (),
+        cache: Any = None,
+        use_cache: bool = False,
+        keep: int = 0,
+    ) -> tuple[Any, RoutingPass]:
+        """One pass through the routed model.
+
+        Args:
+            ids: one sequence per row, all of one length (there is no padding).
+            routers: one per row.
+            record: rows whose decisions are kept.
+            cache: what an earlier pass of the same rows returned as `past_key_values`.
+            use_cache: return a cache.
+            keep: logits are needed only at so many last positions (0: at all); a model that cannot leave out the
+                others returns them all, so index from the end.
+
+        Returns:
+            The output of transformers, and the pass with what it recorded.
+        """
+        current = RoutingPass(routers, len(ids[0]), record, self.base.device)
         options: dict[str, Any] = {"past_key_values": cache} if cache is not None else {}
-        if last_only and self._short_logits:
-            options["logits_to_keep"] = 1
-        with self._attached(current):
-            return self.base.model(input_ids=ids.to(self.base.device), use_cache=use_cache, **options)
+        if keep and self._can_keep:
+            options["logits_to_keep"] = keep
+        batch = torch.tensor(ids, device=self.base.device)
+        with self.base.lock, torch.no_grad():
+            held = self in self.base.holders
+            if not held:
+                self._check_free()
+                self._attach()
+            self._slot.current = current
+            try:
+                return self.base.model(input_ids=batch, use_cache=use_cache, **options), current
+            finally:
+                self._slot.current = None
+                if not held:
+                    self._detach()
 
     def trace_of(
-        self,
-        recorded: RoutedPass,
-        row: int,
-        ids: tuple[int, ...],
-        pieces: tuple[str, ...],
-        typed: tuple[bool, ...],
-        prompt_length: int,
+        self, recorded: RoutingPass, row: int, router: Router, tokens: PromptTokens, prompt_length: int | None = None
     ) -> RoutingTrace:
-        """The recorded decisions of one row as a trace."""
-        weights, scores = stacked(recorded, self.sites, list(recorded.recorded).index(row))
+        """The recorded decisions of one batch row as a trace of `tokens` (all of them prompt unless told)."""
+        weights, scores = recorded.recorded(row, self.sites)
         return RoutingTrace(
             sites=self.sites,
-            tokens=pieces,
-            token_ids=ids,
+            tokens=tokens.pieces,
+            token_ids=tokens.ids,
             names=self.names,
-            weights=weights.numpy().astype(np.float32),
-            scores=scores.numpy().astype(np.float32),
-            prompt_length=prompt_length,
-            typed=typed,
-            router=recorded.routers[row].label,
+            weights=weights,
+            scores=scores,
+            prompt_length=len(tokens.ids) if prompt_length is None else prompt_length,
+            typed=tokens.typed,
+            router=router.label,
         )
 
-    @contextmanager
-    def _attached(self, current: RoutedPass) -> Iterator[None]:
-        if self._held:
-            with self._using(current):
-                yield
-            return
-        with self.base.lock:
-            self._claim()
-            self._attach()
-            try:
-                with self._using(current):
-                    yield
-            finally:
-                self._detach()
+    def _base_modules(self) -> list[torch.nn.Module]:
+        return [place.routed.base for place in self._places]
 
-    @contextmanager
-    def _using(self, current: RoutedPass) -> Iterator[None]:
-        for layer in self._layers.values():
-            layer.current = current
-        try:
-            yield
-        finally:
-            for layer in self._layers.values():
-                layer.current = None
-
-    def _claim(self) -> None:
+    def _check_free(self) -> None:
         if self.base.holders:
-            raise BaseModelError(self.base.name, "has another library attached", fix="Leave its 'with' block first.")
+            raise BaseModelError(
+                self.base.name, "has a library attached by a `with` block", fix="Leave that block first."
+            )
 
     def _attach(self) -> None:
-        for site, layer in self._layers.items():
-            _put(self.base.model, site, layer)
+        for place in self._places:
+            place.attach()
 
     def _detach(self) -> None:
-        for site, layer in self._layers.items():
-            _put(self.base.model, site, layer.base)
-
-
-def _put(model: Any, site: str, module: torch.nn.Module) -> None:
-    parent, _, child = site.rpartition(".")
-    model.get_submodule(parent).register_module(child, module)
-
-
-def _check_fit(adapters: Sequence[Adapter], shapes: dict[str, tuple[int, int]]) -> None:
-    for adapter in adapters:
-        for site, update in adapter.updates.items():
-            if site not in shapes:
-                raise LibraryError(f"Adapter {adapter.name!r}", f"adapts {site}, which this base model does not have")
-            if shapes[site] != update.shape:
-                raise LibraryError(
-                    f"Adapter {adapter.name!r}, {site}",
-                    "does not fit this base model",
-                    expected=str(shapes[site]),
-                    found=str(update.shape),
-                )
+        for place in self._places:
+            place.detach()

@@ -29,16 +29,17 @@ class Sampling:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, low, high in (
-            ("max_new_tokens", 1, 4096),
-            ("temperature", 0.0, 5.0),
-            ("top_p", 0.01, 1.0),
-            ("seed", 0, 2**63 - 1),
+        for name, kind, low, high in (
+            ("max_new_tokens", int, 1, 4096),
+            ("temperature", float, 0.0, 5.0),
+            ("top_p", float, 1e-6, 1.0),
+            ("seed", int, 0, 2**63 - 1),
         ):
             value = getattr(self, name)
-            number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+            number = isinstance(value, int | kind) and not isinstance(value, bool) and math.isfinite(value)
             if not number or not low <= value <= high:
-                raise SettingsError(name, expected=f"a number from {low} to {high}", found=repr(value))
+                what = "a whole number" if kind is int else "a number"
+                raise SettingsError(name, expected=f"{what} from {low:g} to {high:g}", found=repr(value)[:40])
 
     def draw(self, logits: Float[Tensor, " vocabulary"], generator: torch.Generator) -> int:
         """The next token of one row (float32 logits on the CPU)."""

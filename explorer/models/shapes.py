@@ -36,9 +36,9 @@ def known_shapes(name: str, *, allow_local: bool = True) -> Mapping[str, tuple[i
     import transformers  # noqa: PLC0415
 
     try:
-        config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
+        config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         with torch.device("meta"):
-            model = transformers.AutoModelForCausalLM.from_config(config)
+            model = transformers.AutoModelForCausalLM.from_config(config, trust_remote_code=False)
     except Exception:  # a config transformers cannot use: the model's own loading will say why
         return None
     return linear_shapes(model)
@@ -48,11 +48,21 @@ def _folder_at_hand(name: str, allow_local: bool) -> Path | None:
     if name in WHEELS:
         folder = unpacked_folder(name)
         return folder if (folder / "config.json").is_file() else None
-    if allow_local and name and (Path(name) / "config.json").is_file():
+    if allow_local and name and _has_config(Path(name)):
         return Path(name)
     if HUB_ID.fullmatch(name):
         import huggingface_hub  # noqa: PLC0415
 
-        config = huggingface_hub.try_to_load_from_cache(name, "config.json")
+        try:
+            config = huggingface_hub.try_to_load_from_cache(name, "config.json")
+        except (OSError, ValueError):  # a name that only looks like a hub id
+            return None
         return Path(config).parent if isinstance(config, str) else None
     return None
+
+
+def _has_config(folder: Path) -> bool:
+    try:
+        return (folder / "config.json").is_file()
+    except (OSError, ValueError):  # the name came from an adapter: it may be too long, or hold a NUL
+        return False

@@ -14,6 +14,7 @@ class Base(FixedRouter):
 
     key: ClassVar[str] = "base"
     title: ClassVar[str] = "Base model"
+    uses_adapters: ClassVar[bool] = False
 
     @property
     def label(self) -> str:

@@ -1,93 +1,82 @@
-"""A linear module with a whole library attached: y = base(x) + sum_e w_e(x) s_e B_e A_e x.
+"""A linear module with a library beside it: base output plus the mixture of the adapters' outputs.
 
-Dense path of the cost note: one product with all stacked A, a scaling of each row by its adapter's weight, one
-product with all stacked B. The outputs of the single adapters are never formed.
+delta = sum_e w_e s_e B_e A_e h for every token (outputs are mixed, as in PEFT's Arrow). With the factors of all
+adapters stacked it costs two thin products and never forms a (tokens, adapters, d_out) tensor.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-
-import torch
+from jaxtyping import Float
 from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
 
-from explorer.routing.router import Decision, Router, SiteBank
+from explorer.routing.router import SiteBank
+from explorer.routing.routing_pass import RoutingPass
+
+SELECT_FROM = 64  # stacked rows: below this, picking the used ones costs more than it saves
 
 
-@dataclass
-class RoutedPass:
-    """What one forward pass through the model needs to know: the router of each batch row, and what to record.
+class PassSlot:
+    """Where the routed modules of one model find the pass that is under way (None: behave as the base module)."""
 
-    Attributes:
-        routers: one per batch row.
-        recorded: batch rows whose decisions are kept.
-        decisions: site -> (weights, scores), each (recorded rows, tokens, adapters), filled by the pass.
-    """
-
-    routers: Sequence[Router]
-    recorded: Sequence[int] = ()
-    decisions: dict[str, Decision] = field(default_factory=dict)
-
-    def groups(self) -> dict[Router, list[int]]:
-        """Batch rows by router, those that use no adapter left out unless they are recorded."""
-        groups: dict[Router, list[int]] = {}
-        for row, router in enumerate(self.routers):
-            if router.uses_adapters or row in self.recorded:
-                groups.setdefault(router, []).append(row)
-        return groups
+    def __init__(self) -> None:
+        self.current: RoutingPass | None = None
 
 
 class RoutedLinear(nn.Module):
-    """Stands in for a Linear (or GPT-2's Conv1D) while a library is attached; the module itself is not touched."""
+    """Stands in for `base`, a Linear or GPT-2's Conv1D, while a library is attached."""
 
-    def __init__(self, base: nn.Module, bank: SiteBank) -> None:
+    def __init__(self, base: nn.Module, bank: SiteBank, slot: PassSlot) -> None:
         super().__init__()
-        self.base = base
-        self.bank = bank
-        self.current: RoutedPass | None = None
+        self.base, self.bank, self.slot = base, bank, slot
 
     @property
     def weight(self) -> Tensor:
-        """The base weight: some architectures read its dtype."""
-        return self.base.weight  # type: ignore[return-value]
+        """The base module's weight: some models ask a linear module for its dtype."""
+        return self.base.get_parameter("weight")
 
     def forward(self, x: Tensor) -> Tensor:
-        """(batch, tokens, d_in) -> (batch, tokens, d_out)."""
+        """The base output, (*batch, d_out), plus each row's own mixture; rows without adapters are left untouched."""
         output: Tensor = self.base(x)
-        if self.current is None:
+        current = self.slot.current
+        if current is None:
             return output
-        groups = self.current.groups()
-        if not groups:
-            return output
-        weights = self._weights(x, groups, self.current)
-        if not any(router.uses_adapters for router in groups):
-            return output
-        low = x.to(self.bank.a.dtype) @ self.bank.a.T
-        low = low * weights.index_select(-1, self.bank.owners).to(low.dtype)
-        return output + (low @ self.bank.b.T).to(output.dtype)
-
-    def _weights(self, x: Tensor, groups: dict[Router, list[int]], current: RoutedPass) -> Tensor:
-        hidden = x.float()
-        if len(groups) == 1 and len(next(iter(groups.values()))) == x.shape[0]:
-            decision = next(iter(groups)).decide(self.bank, hidden)
-        else:
-            shape = (*x.shape[:-1], len(self.bank.names))
-            decision = Decision(hidden.new_zeros(shape), hidden.new_zeros(shape))
-            for router, rows in groups.items():
-                part = router.decide(self.bank, hidden[rows])
-                decision.weights[rows] = part.weights
-                decision.scores[rows] = part.scores
-        if current.recorded:
-            rows = list(current.recorded)
-            current.decisions[self.bank.site] = Decision(
-                decision.weights[rows].detach(), decision.scores[rows].detach()
-            )
-        return decision.weights
+        hidden = current.by_row(self.bank.site, x)
+        by_row = output.view(*hidden.shape[:2], output.shape[-1])
+        for group in current.groups:
+            if not (group.router.uses_adapters or current.wants(group)):
+                continue
+            chosen = group.of(hidden)
+            decision = group.router.decide(self.bank, chosen)
+            current.keep(self.bank.site, group, decision)
+            if not group.router.uses_adapters:
+                continue
+            delta = mixed_update(self.bank, decision.weights, chosen).to(output.dtype)
+            by_row = by_row + delta if group.index is None else by_row.index_add(0, group.index, delta)
+        return by_row.view(output.shape)
 
 
-def stacked(recorded: RoutedPass, sites: Sequence[str], row: int) -> tuple[Tensor, Tensor]:
-    """Weights and scores of one recorded row, each (sites, tokens, adapters), float32 on the CPU."""
-    weights = torch.stack([recorded.decisions[site].weights[row] for site in sites])
-    scores = torch.stack([recorded.decisions[site].scores[row] for site in sites])
-    return weights.float().cpu(), scores.float().cpu()
+def mixed_update(
+    bank: SiteBank, weights: Float[Tensor, "*batch adapters"], hidden: Float[Tensor, "*batch d_in"]
+) -> Float[Tensor, "*batch d_out"]:
+    """sum_e w_e s_e B_e A_e h, in the dtype of the factors.
+
+    Cost per token: (d_in + d_out) times the stacked ranks of the adapters that any of these tokens uses.
+    """
+    a, b, owners = bank.a, bank.b, bank.owners
+    if len(owners) >= SELECT_FROM:
+        used = weights.flatten(0, -2).ne(0).any(dim=0)
+        rows = used[owners].nonzero().squeeze(1)
+        if 2 * len(rows) <= len(owners):
+            a, b, owners = a.index_select(0, rows), b.T.index_select(0, rows).T, owners.index_select(0, rows)
+    inside = hidden.to(a.dtype) @ a.T
+    return (inside * weights.index_select(-1, owners).to(a.dtype)) @ b.T
+
+
+def linear_shape(module: nn.Module) -> tuple[int, int] | None:
+    """(d_out, d_in) of a module that can be routed, None for any other (quantised weights included)."""
+    if isinstance(module, Conv1D):
+        return module.weight.shape[1], module.weight.shape[0]
+    if isinstance(module, nn.Linear) and module.weight.shape == (module.out_features, module.in_features):
+        return (module.out_features, module.in_features) if module.weight.is_floating_point() else None
+    return None

@@ -8,7 +8,6 @@ done elsewhere (`routed_linear.py`).
 from __future__ import annotations
 
 import math
-import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,8 +16,6 @@ from typing import ClassVar
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-
-from explorer.errors import SettingsError
 
 from explorer.errors import SettingsError
 
@@ -52,20 +49,6 @@ class SiteBank:
         """Whether every adapter of the library has this site."""
         return bool(self.present.all())
 
-    @cached_property
-    def complete(self) -> bool:
-        """Whether every adapter has this site."""
-        return bool(self.present.all())
-
-    def marked(self, scores: Tensor) -> Tensor:
-        """The scores with NaN where an adapter lacks the site."""
-        return scores if self.complete else scores.masked_fill(~self.present, math.nan)
-
-    def same_everywhere(self, row: Float[Tensor, " adapters"], hidden: Float[Tensor, "*batch d_in"]) -> Decision:
-        """One row of weights for all tokens, zero where an adapter is absent."""
-        weights = (row * self.present).expand(*hidden.shape[:-1], -1)
-        return Decision(weights, self.marked(weights))
-
 
 @dataclass(frozen=True, eq=False)
 class Decision:
@@ -88,22 +71,18 @@ class Router(ABC):
         key: the name on the command line and in addresses.
         title: the name that people read.
         paper: where it was described ("" for the obvious ones).
+        uses_adapters: false where every weight is always 0, so that the base model is left exactly as it is.
     """
 
     key: ClassVar[str]
     title: ClassVar[str]
     paper: ClassVar[str] = ""
-
-    @property
-    @abstractmethod
-    def label(self) -> str:
-        """This router with its settings, in words."""
     uses_adapters: ClassVar[bool] = True
 
     @property
     @abstractmethod
     def label(self) -> str:
-        """The router and its settings, as a reader sees them."""
+        """This router with its settings, in words."""
 
     @abstractmethod
     def decide(self, bank: SiteBank, hidden: Float[Tensor, "*batch d_in"]) -> Decision:
@@ -111,14 +90,6 @@ class Router(ABC):
 
     def check(self, names: tuple[str, ...]) -> None:  # noqa: B027 - most routers name no adapter
         """Raise SettingsError if this router names an adapter that is not among `names`."""
-
-
-def check_names(asked: tuple[str, ...], names: tuple[str, ...]) -> None:
-    """Raise SettingsError for the first of `asked` that is not among `names`."""
-    for name in asked:
-        if name not in names:
-            menu = ", ".join(names[:30]) + (" ..." if len(names) > 30 else "")
-            raise SettingsError(f"Adapter {name!r}", "cannot be routed in this library", fix=f"Choose from: {menu}.")
 
 
 class FixedRouter(Router):

@@ -38,7 +38,9 @@ def setting(label: str, help_text: str, kind: str, *, hashed: bool = True, **kno
     """A dataclass field that knows its :class:`Setting`.
 
     Args:
-        label, help_text, kind: as in :class:`Setting`.
+        label: what a page calls it.
+        help_text: one sentence.
+        kind: as in :class:`Setting`.
         hashed: false for a field whose values cannot be hashed.
         known: default, low and high, as far as there are any.
     """

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import shutil
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -25,9 +23,9 @@ from explorer.errors import BaseModelError, SettingsError, TaskDataError
 from explorer.models.base import BaseModel
 from explorer.training.batches import Encoded, answer_losses, batch_order, collate, encode
 from explorer.training.recipe import Recipe
+from explorer.training.saving import CARD, save_adapter
 from explorer.training.tasks import Task
 
-CARD = "card.json"
 EVALUATED_ROWS = 48
 
 
@@ -104,14 +102,14 @@ def _is_done(folder: Path, task: Task, base: BaseModel, recipe: Recipe) -> bool:
 
 
 def _train_one(base: BaseModel, task: Task, recipe: Recipe, output: Path) -> Iterator[TrainingEvent]:
-    rows = encode(base.tokenizer, task.train[: recipe.max_rows], chat=recipe.chat, max_tokens=recipe.max_tokens)
+    max_tokens = min(recipe.max_tokens, base.max_tokens)
+    rows = encode(base.tokenizer, task.train[: recipe.max_rows], chat=recipe.chat, max_tokens=max_tokens)
     if not rows:
         raise TaskDataError(
-            task.name, "has no training row that fits", fix=f"Give rows of at most {recipe.max_tokens} tokens."
+            task.name, "has no training row that fits", fix=f"Give rows of at most {max_tokens} tokens."
         )
-    held_out = encode(base.tokenizer, task.test[:EVALUATED_ROWS], chat=recipe.chat, max_tokens=recipe.max_tokens)
-    torch.manual_seed(recipe.seed)  # before the adapter is made: this is what gives all tasks the same A
-    model = peft.get_peft_model(base.model, lora_config(recipe, base.name))
+    held_out = encode(base.tokenizer, task.test[:EVALUATED_ROWS], chat=recipe.chat, max_tokens=max_tokens)
+    model = with_fresh_adapter(base, recipe)
     try:
         judged = held_out or rows[:EVALUATED_ROWS]
         before = mean_loss(model, judged, base, recipe)
@@ -140,7 +138,7 @@ def _train_one(base: BaseModel, task: Task, recipe: Recipe, output: Path) -> Ite
                 "peft": peft.__version__,
             },
         }
-        folder = _save(model, card, output / task.name)
+        folder = save_adapter(model, card, output / task.name)
     finally:
         _take_off(model, base)
     yield AdapterTrained(task.name, folder, card)
@@ -164,9 +162,8 @@ def with_fresh_adapter(base: BaseModel, recipe: Recipe) -> Any:
 
 
 def _take_off(model: Any, base: BaseModel) -> None:
-    """Leave the base model as it was: `unload` keeps PEFT's configuration on it, and training its train mode."""
+    """Leave the base model as it was, evaluation mode included."""
     model.unload()
-    vars(base.model).pop("peft_config", None)
     base.model.eval()
 
 
@@ -203,7 +200,7 @@ def _optimise(model: Any, rows: list[Encoded], base: BaseModel, recipe: Recipe, 
         value = float(loss.detach())
         if not math.isfinite(value):
             raise SettingsError(task, f"training went astray at step {step}", fix="Lower the learning rate.")
-        loss.backward()
+        torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(weights, recipe.gradient_clip)
         optimiser.step()
         schedule.step()
@@ -222,46 +219,3 @@ def mean_loss(model: Any, rows: Sequence[Encoded], base: BaseModel, recipe: Reci
         part = ordered[first : first + recipe.batch_size]
         total += float(answer_losses(model, collate(part, base.tokenizer.pad_token_id or 0, base.device)).sum())
     return total / len(ordered)
-
-
-def _save(model: Any, card: dict[str, Any], folder: Path) -> Path:
-    """Write the adapter in float16 beside its place, then rename it into place in one step."""
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)  # what a killed run left
-    # Embeddings are never trained here; "auto" would ask the model hub about them at every save.
-    state = peft.get_peft_model_state_dict(model, save_embedding_layers=False)
-    half = {name: value.half() for name, value in state.items()}
-    model.save_pretrained(partial, state_dict=half, save_embedding_layers=False)
-    (partial / "README.md").write_text(_readme(card), encoding="utf-8")
-    (partial / CARD).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
-    os.replace(partial, folder)
-    return folder
-
-
-def _readme(card: dict[str, Any]) -> str:
-    recipe = card["recipe"]
-    facts = {
-        "base model": card["base_model"],
-        "rank, alpha": f"{recipe['rank']}, {recipe['alpha']:g}",
-        "modules": ", ".join(recipe["target_modules"]),
-        "rows, steps": f"{card['train_rows']}, {card['steps']}",
-        f"loss of the answer on {card['loss_rows']} {card['loss_split']} rows, before and after (nats per token)": (
-            f"{card['loss_before']:.3f}, {card['loss_after']:.3f}"
-        ),
-        "seed": recipe["seed"],
-    }
-    table = "\n".join(f"| {name} | {value} |" for name, value in facts.items())
-    family = card["family"] or "none"
-    return f"""---
-base_model: {card["base_model"]}
-library_name: peft
-tags: [lora]
----
-# {card["task"]}
-
-A LoRA adapter for the task `{card["task"]}` (family: {family}), trained with `python -m explorer train`.
-
-| | |
-|---|---|
-{table}
-"""

@@ -17,13 +17,21 @@ def figure_text(value: object) -> str:
     return escape(" ".join(str(value).split()), quote=False).replace("$", "&#36;")
 
 
-def shortened(name: str, length: int = 12) -> str:
-    """`name` cut to `length` characters, the last one an ellipsis where something is left out. Not escaped."""
-    return name if len(name) <= length else name[: length - 1] + "…"
+def shortened(value: str, length: int) -> str:
+    """`value` cut to `length` characters, the last one an ellipsis where something is left out. Not escaped."""
+    return value if len(value) <= length else value[: length - 1] + "…"
+
+
+def short_name(name: str, length: int = 12) -> str:
+    """`name` cut to `length` characters with the ellipsis inside, as names often begin alike. Not escaped."""
+    if len(name) <= length:
+        return name
+    end = (length - 1) // 2
+    return f"{name[: length - 1 - end]}…{name[len(name) - end :]}"
 
 
 def visible(token: str) -> str:
-    """A token's text with blanks and line ends as symbols where they would be lost, and "∅" for nothing. Not escaped."""
+    """A token's text with blanks and line ends as symbols where they would be lost, "∅" for nothing. Not escaped."""
     shown = "".join(_INVISIBLE.get(character, character) for character in token)
     if not shown:
         return "∅"

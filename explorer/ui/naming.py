@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable
 
 from explorer.adapters.library import natural_key
-from explorer.records.library_record import LibraryRecord
+from explorer.records.library_record import LibraryRecord, cluster_title
 
 
 def cluster_of(record: LibraryRecord) -> dict[str, int]:
@@ -23,30 +22,8 @@ def members(record: LibraryRecord) -> dict[int, tuple[str, ...]]:
 
 
 def cluster_titles(record: LibraryRecord) -> dict[int, str]:
-    """A name for each cluster: its number and the families most of its members come from.
-
-    Without families the cluster is called after the member that is most similar to the others. Not escaped.
-    """
-    families = {adapter.name: adapter.family for adapter in record.adapters}
-    titles = {}
-    for label, names in members(record).items():
-        counts = Counter(families.get(name, "") for name in names)
-        del counts[""]
-        ranked = [family for family, _ in counts.most_common()]
-        if ranked:
-            described = ", ".join(ranked[:2]) + (" and others" if len(ranked) > 2 else "")
-        else:
-            described = f"around {_most_typical(record, names)}"
-        titles[label] = f"C{label} {described}"
-    return titles
-
-
-def _most_typical(record: LibraryRecord, names: tuple[str, ...]) -> str:
-    """The member with the largest summed similarity to its cluster."""
-    index = {name: position for position, name in enumerate(record.similarity.names)}
-    rows = [index[name] for name in names]
-    sums = record.similarity.values[rows][:, rows].sum(axis=1)
-    return names[int(sums.argmax())]
+    """A name for each cluster by label. Not escaped."""
+    return {label: cluster_title(record, label) for label in members(record)}
 
 
 def in_cluster_order(record: LibraryRecord, names: Iterable[str]) -> tuple[str, ...]:

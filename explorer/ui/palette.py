@@ -41,7 +41,7 @@ class Mark:
     def svg(self) -> str:
         """The mark as a small inline picture, outlined in the text colour."""
         return (
-            f'<svg class="mark" viewBox="0 0 12 12" aria-hidden="true" fill="{self.colour}" '
+            f'<svg class="lx-mark" viewBox="0 0 12 12" aria-hidden="true" fill="{self.colour}" '
             f'stroke="currentColor">{_OUTLINES[self.symbol]}</svg>'
         )
 

@@ -7,11 +7,13 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from explorer.ui.html import figure_text, shortened
+from explorer.ui.html import figure_text, short_name
 from explorer.ui.palette import INK, Mark
 
 GRID = "rgba(128,128,128,0.22)"
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif"
+#: Names on an axis are cut to this many characters.
+LONGEST_TICK = 28
 #: Only the buttons that help here; the picture is saved as SVG (page.js).
 _UNUSED_BUTTONS = ["zoomIn2d", "zoomOut2d", "autoScale2d", "toggleSpikelines", "hoverClosestCartesian"]
 
@@ -49,11 +51,12 @@ def axis(title: str = "", **settings: Any) -> dict[str, Any]:
         "zeroline": False,
         "linecolor": GRID,
         "automargin": True,
+        "ticks": "",
         **settings,
     }
 
 
-def names_axis(names: Sequence[str], *, most: int = 60, length: int = 28, **settings: Any) -> dict[str, Any]:
+def names_axis(names: Sequence[str], *, most: int = 60, length: int = LONGEST_TICK, **settings: Any) -> dict[str, Any]:
     """An axis with one place 0, 1, 2, ... for each name; the names show only in hover texts when they are too many.
 
     Plotly puts the tick's text in place of `%{x}` in a hover text, so the name needs no place in the data.
@@ -62,7 +65,7 @@ def names_axis(names: Sequence[str], *, most: int = 60, length: int = 28, **sett
     return axis(
         tickmode="array",
         tickvals=list(range(len(names))),
-        ticktext=[figure_text(shortened(name, length if shown else 80)) for name in names],
+        ticktext=[figure_text(short_name(name, length if shown else 80)) for name in names],
         showticklabels=shown,
         range=[-0.5, len(names) - 0.5],
         showgrid=False,
@@ -71,26 +74,20 @@ def names_axis(names: Sequence[str], *, most: int = 60, length: int = 28, **sett
     )
 
 
-def group_bars(target: go.Figure, groups: Sequence[tuple[Mark, int]], *, axis_letter: str = "x") -> None:
-    """Draw a thin bar in each group's colour along an axis of names, and a line between two groups.
+def group_bars(target: go.Figure, groups: Sequence[tuple[Mark, int]]) -> None:
+    """Draw a thin bar in each group's colour above the plot, and a line between two groups.
 
     Args:
-        target: a figure whose axis `axis_letter` was made by :func:`names_axis`.
+        target: a figure whose x axis was made by :func:`names_axis`.
         groups: the mark and the number of names of each group, in order.
-        axis_letter: "x" draws above the plot, "y" to its left.
     """
-    along, across = axis_letter, "y" if axis_letter == "x" else "x"
-    near, far = (1.006, 1.026) if axis_letter == "x" else (-0.026, -0.006)
-    start = 0
+    start = -0.5
+    line = {"width": 1, "color": INK}
     for mark, count in groups:
-        ends = {f"{along}0": start - 0.5, f"{along}1": start + count - 0.5, f"{along}ref": along}
-        bar = {f"{across}0": near, f"{across}1": far, f"{across}ref": "paper"}
-        target.add_shape(type="rect", fillcolor=mark.colour, line={"width": 1, "color": INK}, **ends, **bar)
-        if start:
-            at = {f"{along}0": start - 0.5, f"{along}1": start - 0.5, f"{along}ref": along}
-            target.add_shape(
-                type="line", line={"width": 1, "color": INK}, **at, **{f"{across}0": 0, f"{across}1": 1, f"{across}ref": "paper"}
-            )
+        across = {"x0": start, "x1": start + count, "yref": "paper"}
+        target.add_shape(type="rect", y0=1.006, y1=1.026, fillcolor=mark.colour, line=line, **across)
+        if start > 0:
+            target.add_shape(type="line", x0=start, x1=start, y0=0, y1=1, yref="paper", line=line)
         start += count
 
 

@@ -1,4 +1,4 @@
-"""Figures of the clustering: the silhouette of each K and the similarity matrix (MBC, arXiv 2405.11157, section 3.2)."""
+"""Figures of the clustering (MBC, arXiv 2405.11157, section 3.1): silhouettes and the similarity matrix."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ import numpy as np
 import plotly.graph_objects as go
 
 from explorer.records.library_record import LibraryRecord
-from explorer.ui.figures.frame import axis, figure, group_bars, names_axis, note
+from explorer.ui.figures.frame import LONGEST_TICK, axis, figure, group_bars, names_axis, note
 from explorer.ui.naming import cluster_of, in_cluster_order
 from explorer.ui.palette import COLOURS, INK, mark
 
 #: Blue-orange about 0; both ends and the middle stay apart for all kinds of colour vision.
 DIFFERENCES = [[0.0, "#1f5fa8"], [0.25, "#7fb0dd"], [0.5, "#f2f2f0"], [0.75, "#f5b060"], [1.0, "#b85a00"]]
+
+_MOST_NAMES = 40
 
 
 def silhouette_figure(record: LibraryRecord) -> go.Figure:
@@ -66,13 +68,14 @@ def similarity_figure(record: LibraryRecord) -> go.Figure:
     index = {name: position for position, name in enumerate(similarity.names)}
     rows = [index[name] for name in order]
     values = np.asarray(similarity.values, float)[rows][:, rows]
-    most = 40
-    height = min(160 + 15 * len(order), 720) if len(order) <= most else 640
+    # Room for the cells and, below them, for the longest name.
+    below = 40 + round(5.6 * min(max(map(len, order)), LONGEST_TICK))
+    height = max(120, 15 * len(order)) + below if len(order) <= _MOST_NAMES else 640
     drawn = figure(
         height,
         margin=(24, 8, 22, 8),
-        xaxis=names_axis(order, most=most, tickangle=-90, constrain="domain"),
-        yaxis={**names_axis(order, most=most), "range": [len(order) - 0.5, -0.5]},
+        xaxis=names_axis(order, most=_MOST_NAMES, tickangle=-90, constrain="domain"),
+        yaxis={**names_axis(order, most=_MOST_NAMES), "range": [len(order) - 0.5, -0.5]},
         hovermode="closest",
     )
     drawn.add_heatmap(

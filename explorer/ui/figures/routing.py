@@ -1,4 +1,4 @@
-"""Figures of a whole routed text: which adapters each layer uses, and how evenly (Arrow, arXiv 2405.11157, section 4)."""
+"""Figures of a whole routed text: which adapters each layer uses, and how evenly (Arrow, arXiv 2405.11157)."""
 
 from __future__ import annotations
 
@@ -69,14 +69,15 @@ def routing_overview_figure(
 
 
 def _rows_axis(rows: tuple[str, ...]) -> dict[str, object]:
-    """An axis for layers: about a dozen labels, and always the rows that are no layers."""
-    step = max(1, math.ceil(len(rows) / 15))
+    """An axis for layers: about ten labels, and always the rows that are no layers."""
+    step = max(1, math.ceil(len(rows) / 10))
     labelled = [place for place, row in enumerate(rows) if place % step == 0 or not row.isdecimal()]
     return axis(
         "layer",
         tickmode="array",
         tickvals=list(range(len(rows))),
         ticktext=[figure_text(row) if place in labelled else "" for place, row in enumerate(rows)],
+        tickangle=0,
         showgrid=False,
         tickfont={"size": 10},
     )
@@ -121,7 +122,13 @@ def entropy_figure(trace: RoutingTrace, tokens: slice | None = None, module: str
             type="line", x0=0, x1=1, xref="paper", y0=height, y1=height, line={"color": INK, "width": 1, "dash": "dot"}
         )
         drawn.add_annotation(
-            x=0.995, xref="paper", xanchor="right", y=height, yanchor="bottom", text=words, showarrow=False,
+            x=0.995,
+            xref="paper",
+            xanchor="right",
+            y=height,
+            yanchor="bottom",
+            text=words,
+            showarrow=False,
             font={"size": 10},
         )
     return drawn
@@ -134,7 +141,7 @@ def _most_kept(trace: RoutingTrace) -> int:
 
 def _effective_axis(everyone: int, top: float) -> dict[str, object]:
     """The same scale as the entropy's, labelled with exp(entropy)."""
-    counts = [count for count in (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64, 128, 256, 512) if count <= everyone]
+    counts = [count for count in (1, 2, 4, 8, 16, 32, 64, 128, 256, 512) if count <= everyone]
     return axis(
         "effective number",
         overlaying="y",

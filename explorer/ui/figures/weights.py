@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from explorer.records.library_record import LibraryRecord
 from explorer.routing.trace import RoutingTrace
 from explorer.ui.figures.frame import axis, figure, names_axis, note
-from explorer.ui.html import figure_text, shortened
+from explorer.ui.html import figure_text, short_name, shortened
 from explorer.ui.naming import cluster_of, cluster_titles
 from explorer.ui.palette import INK, mark
 from explorer.ui.traces_view import select_sites, shares
@@ -57,8 +57,10 @@ def token_detail_figure(
         text=[_bar_text(float(weights[index]), bool(lacking[index])) for index in order],
         textposition="outside",
         cliponaxis=False,
-        customdata=[[name, _bar_text(float(weights[index]), bool(lacking[index])) or "not kept"]
-                    for name, index in zip(names, order, strict=True)],
+        customdata=[
+            [name, _bar_text(float(weights[index]), bool(lacking[index])) or "not kept"]
+            for name, index in zip(names, order, strict=True)
+        ],
         hovertemplate="%{y}<br>raw score %{x:.4g}<br>%{customdata[1]}<extra></extra>",
     )
     return drawn
@@ -75,7 +77,9 @@ def _bar_text(weight: float, lacks_site: bool) -> str:
     """What stands at the end of a bar."""
     if lacks_site:
         return "no such site"
-    return f"{weight:.2f}" if weight > 0 else ""
+    if weight <= 0:
+        return ""
+    return f"{weight:.2f}" if weight >= 0.005 else "&lt;0.01"
 
 
 def share_figure(trace: RoutingTrace, record: LibraryRecord, *, tokens: slice | None = None) -> go.Figure:
@@ -94,7 +98,7 @@ def share_figure(trace: RoutingTrace, record: LibraryRecord, *, tokens: slice | 
         for label, value in sorted(by_cluster.items(), key=lambda pair: -pair[1])
     ]
     split = len(bars)
-    bars += [(figure_text(shortened(name, 26)), found[name], labels.get(name, -1)) for name in best]
+    bars += [(figure_text(short_name(name, 26)), found[name], labels.get(name, -1)) for name in best]
     places = [place + (0.8 if place >= split else 0.0) for place in range(len(bars))]
     drawn = figure(
         70 + 17 * len(bars),

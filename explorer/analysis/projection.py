@@ -1,0 +1,89 @@
+"""A map in two dimensions: UMAP on the distances 1 - similarity. Distances on it are not evidence."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+
+from explorer.analysis.blocks import Matrix
+from explorer.analysis.similarity import Similarity
+
+DEFAULT_SEED = 42
+NEIGHBOURS = 15
+FEWEST_FOR_UMAP = 4
+# what UMAP warns that it cannot do here, and is not asked for
+UNAVAILABLE = (
+    "Tensorflow not installed",
+    "using precomputed metric; inverse_transform",
+    r"precomputed_knn\[2\] \(knn_search_index\) is not an NNDescent object",
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Projection:
+    """One point per adapter.
+
+    Attributes:
+        names: length N.
+        xy: (N, 2), centred, the larger side from -1 to 1.
+        method: "umap", "pca" (2 or 3 adapters) or "list" (1).
+        seed: of UMAP.
+    """
+
+    names: tuple[str, ...]
+    xy: Matrix
+    method: str
+    seed: int = DEFAULT_SEED
+
+    def __post_init__(self) -> None:
+        if self.xy.shape != (len(self.names), 2):
+            raise ValueError("a projection needs two coordinates for each name")
+
+
+def project(similarity: Similarity, seed: int = DEFAULT_SEED) -> Projection:
+    """Lay the adapters out; the same seed gives the same map."""
+    count = len(similarity.names)
+    if count == 1:
+        return Projection(similarity.names, np.zeros((1, 2)), "list", seed)
+    if count < FEWEST_FOR_UMAP:
+        return Projection(similarity.names, _framed(_principal(similarity.values)), "pca", seed)
+    return Projection(similarity.names, _framed(_umap(similarity.values, seed)), "umap", seed)
+
+
+def _umap(values: Matrix, seed: int) -> Matrix:
+    count = len(values)
+    distances = np.clip(1.0 - values, 0.0, None)
+    # Handed over ready-made, because UMAP's own search of a full matrix is compiled first, for several seconds; the
+    # map is the same.
+    nearest = np.argsort(distances, axis=1, kind="stable")[:, : min(NEIGHBOURS, count - 1)]
+    with warnings.catch_warnings():
+        for known in UNAVAILABLE:
+            warnings.filterwarnings("ignore", message=known)
+        import umap  # noqa: PLC0415 - takes seconds to import
+
+        model = umap.UMAP(
+            metric="precomputed",
+            n_neighbors=nearest.shape[1],
+            precomputed_knn=(nearest, np.take_along_axis(distances, nearest, axis=1)),
+            min_dist=0.25,
+            # the spectral start needs more points than dimensions to solve for
+            init="spectral" if count > 10 else "random",
+            random_state=seed,
+            n_jobs=1,
+        )
+        return np.asarray(model.fit_transform(distances), dtype=np.float64)
+
+
+def _principal(values: Matrix) -> Matrix:
+    centred = values - values.mean(axis=0)
+    u, s, _ = np.linalg.svd(centred, full_matrices=False)
+    scores: Matrix = (u * s)[:, :2]
+    return np.pad(scores, ((0, 0), (0, 2 - scores.shape[1])))
+
+
+def _framed(xy: Matrix) -> Matrix:
+    low, high = xy.min(axis=0), xy.max(axis=0)
+    side = float((high - low).max()) or 1.0
+    return np.asarray((xy - (low + high) / 2) * (2.0 / side))

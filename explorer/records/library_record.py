@@ -1,0 +1,236 @@
+"""Everything that is shown of a library: one summary per adapter, similarities, clusters, map.
+
+A record is plain data. The page draws from it alone, so a stored one shows the same as a fresh one, with no model and
+no weights at hand.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from explorer.adapters.adapter import Adapter, Status, Verdict
+from explorer.adapters.library import Library
+from explorer.analysis.clustering import DEFAULT_SEED, Clustering, cluster
+from explorer.analysis.neighbours import Neighbour, neighbours
+from explorer.analysis.projection import Projection, project
+from explorer.analysis.similarity import Similarity, similarity
+from explorer.analysis.spectra import UpdateShape, update_shape
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class AdapterSummary:
+    """One adapter as the page shows it (see :class:`explorer.adapters.adapter.Adapter` for the fields' meaning).
+
+    `targets` are the last parts of the modules' names, `parameters` counts A and B, `spectrum` is the mean over the
+    sites of the singular values, `layer_norms` the Frobenius norm of the update layer by layer.
+    """
+
+    name: str
+    status: str
+    reason: str
+    warnings: tuple[str, ...]
+    base_model: str
+    ranks: tuple[int, ...]
+    alpha: float
+    targets: tuple[str, ...]
+    sites: int
+    parameters: int
+    size_bytes: int
+    content_hash: str
+    task: str
+    family: str
+    description: str
+    examples: tuple[str, ...]
+    neighbours: tuple[Neighbour, ...]
+    spectrum: tuple[float, ...]
+    layer_norms: tuple[tuple[str, float], ...]
+
+    @property
+    def can_be_routed(self) -> bool:
+        """Whether routers may use it."""
+        return self.status == Status.ACCEPTED
+
+
+@dataclass(frozen=True, eq=False)
+class LibraryRecord:
+    """A library with its analysis; `adapters` are in the order of `similarity.names`."""
+
+    title: str
+    description: str
+    license_name: str
+    source: str
+    base_model: str
+    content_hash: str
+    adapters: tuple[AdapterSummary, ...]
+    verdicts: tuple[Verdict, ...]
+    similarity: Similarity
+    clustering: Clustering
+    projection: Projection
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All adapters shown, in order."""
+        return self.similarity.names
+
+    def summary(self, name: str) -> AdapterSummary:
+        """The summary of the adapter called `name` (KeyError if there is none)."""
+        for summary in self.adapters:
+            if summary.name == name:
+                return summary
+        raise KeyError(name)
+
+    def label(self, name: str) -> int:
+        """The cluster that holds the adapter called `name`."""
+        return self.clustering.labels[self.names.index(name)]
+
+
+def library_record(
+    library: Library,
+    measure: str = "update",
+    sparsity: float = 0.5,
+    n_clusters: int | None = None,
+    seed: int = DEFAULT_SEED,
+) -> LibraryRecord:
+    """Analyse a library (see :func:`similarity`, :func:`cluster` and :func:`project` for the arguments)."""
+    return analysed(
+        library, {adapter.name: update_shape(adapter) for adapter in library}, measure, sparsity, n_clusters, seed
+    )
+
+
+def analysed(
+    library: Library,
+    shapes: Mapping[str, UpdateShape],
+    measure: str = "update",
+    sparsity: float = 0.5,
+    n_clusters: int | None = None,
+    seed: int = DEFAULT_SEED,
+) -> LibraryRecord:
+    """As `library_record`, with the updates' shapes already known (they do not depend on the measure)."""
+    alike = similarity(library, measure, sparsity)
+    return LibraryRecord(
+        title=library.title,
+        description=library.description,
+        license_name=library.license_name,
+        source=library.source,
+        base_model=library.base_model,
+        content_hash=library.content_hash,
+        adapters=tuple(_summary(adapter, alike, shapes[adapter.name]) for adapter in library),
+        verdicts=library.verdicts,
+        similarity=alike,
+        clustering=cluster(alike, n_clusters, seed),
+        projection=project(alike, seed),
+    )
+
+
+def with_clusters(record: LibraryRecord, n_clusters: int | None, seed: int = DEFAULT_SEED) -> LibraryRecord:
+    """The same library partitioned anew."""
+    return replace(record, clustering=cluster(record.similarity, n_clusters, seed))
+
+
+def cluster_title(record: LibraryRecord, label: int) -> str:
+    """A cluster's name for a reader: the family most of it belongs to, where that is known."""
+    own = [adapter for adapter, other in zip(record.adapters, record.clustering.labels, strict=True) if other == label]
+    families = Counter(adapter.family for adapter in own if adapter.family)
+    if not families:
+        return f"cluster {label}"
+    family, count = families.most_common(1)[0]
+    return f"{label} {family}" + ("" if count == len(own) else f" ({count} of {len(own)})")
+
+
+def _summary(adapter: Adapter, alike: Similarity, shape: UpdateShape) -> AdapterSummary:
+    return AdapterSummary(
+        name=adapter.name,
+        status=str(adapter.verdict.status),
+        reason=adapter.verdict.reason,
+        warnings=adapter.verdict.warnings,
+        base_model=adapter.base_model,
+        ranks=adapter.ranks,
+        alpha=adapter.alpha,
+        targets=tuple(dict.fromkeys(site.rpartition(".")[2] for site in adapter.updates)),
+        sites=len(adapter.updates),
+        parameters=sum(update.a.numel() + update.b.numel() for update in adapter.updates.values()),
+        size_bytes=adapter.size_bytes,
+        content_hash=adapter.content_hash,
+        task=adapter.notes.task,
+        family=adapter.notes.family,
+        description=adapter.notes.description,
+        examples=adapter.notes.examples,
+        neighbours=neighbours(alike, adapter.name),
+        spectrum=shape.spectrum,
+        layer_norms=shape.layers,
+    )
+
+
+def to_json(record: LibraryRecord) -> str:
+    """The record as JSON text (similarities and coordinates to six digits)."""
+    data = {
+        "format": FORMAT,
+        **{
+            key: getattr(record, key)
+            for key in ("title", "description", "license_name", "source", "base_model", "content_hash")
+        },
+        "adapters": [asdict(adapter) for adapter in record.adapters],
+        "verdicts": [asdict(verdict) for verdict in record.verdicts],
+        "similarity": {**vars(record.similarity), "values": record.similarity.values.round(6).tolist()},
+        "clustering": asdict(record.clustering),
+        "projection": {**vars(record.projection), "xy": record.projection.xy.round(6).tolist()},
+    }
+    return json.dumps(data, ensure_ascii=False, indent=1)
+
+
+def from_json(text: str) -> LibraryRecord:
+    """The record written by `to_json` (ValueError for any other text)."""
+    try:
+        data: dict[str, Any] = json.loads(text)
+        if data.pop("format") != FORMAT:
+            raise ValueError("a record of another format")
+        alike, found, laid = data["similarity"], data["clustering"], data["projection"]
+        return LibraryRecord(
+            **{
+                **data,
+                "adapters": tuple(_adapter(entry) for entry in data["adapters"]),
+                "verdicts": tuple(_verdict(entry) for entry in data["verdicts"]),
+                "similarity": Similarity(
+                    tuple(alike["names"]),
+                    np.array(alike["values"], dtype=np.float64),
+                    alike["measure"],
+                    tuple(alike["coverage"]),
+                    tuple(alike["notes"]),
+                ),
+                "clustering": Clustering(
+                    **{
+                        **found,
+                        "names": tuple(found["names"]),
+                        "labels": tuple(found["labels"]),
+                        "silhouettes": {int(k): value for k, value in found["silhouettes"].items()},
+                    }
+                ),
+                "projection": Projection(tuple(laid["names"]), np.array(laid["xy"], dtype=np.float64), laid["method"]),
+            }
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError("not a library record") from error
+
+
+def _adapter(entry: dict[str, Any]) -> AdapterSummary:
+    tuples = {key: tuple(entry[key]) for key in ("warnings", "ranks", "targets", "examples", "spectrum")}
+    return AdapterSummary(
+        **{
+            **entry,
+            **tuples,
+            "neighbours": tuple(Neighbour(**other) for other in entry["neighbours"]),
+            "layer_norms": tuple((label, value) for label, value in entry["layer_norms"]),
+        }
+    )
+
+
+def _verdict(entry: dict[str, Any]) -> Verdict:
+    return Verdict(entry["name"], Status(entry["status"]), entry["reason"], tuple(entry["warnings"]))

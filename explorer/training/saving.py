@@ -1,0 +1,64 @@
+"""A finished adapter on disk: weights, card and a page for readers, complete or not there at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import peft
+
+CARD = "card.json"
+
+
+def save_adapter(model: Any, card: dict[str, Any], folder: Path) -> Path:
+    """Write the adapter in float16 beside its place, then rename it into place in one step."""
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)  # what a killed run left
+    # Embeddings are never trained here; "auto" would ask the model hub about them at every save.
+    state = peft.get_peft_model_state_dict(model, save_embedding_layers=False)
+    half = {name: value.half() for name, value in state.items()}
+    model.save_pretrained(partial, state_dict=half, save_embedding_layers=False)
+    _settle_order(partial / "adapter_config.json")
+    (partial / "README.md").write_text(_readme(card), encoding="utf-8")
+    (partial / CARD).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+    os.replace(partial, folder)
+    return folder
+
+
+def _settle_order(path: Path) -> None:
+    """PEFT writes the modules in the order of a set, another in each process: the same run has to give the same file."""
+    config = json.loads(path.read_text(encoding="utf-8"))
+    config["target_modules"] = sorted(config["target_modules"])
+    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _readme(card: dict[str, Any]) -> str:
+    recipe = card["recipe"]
+    facts = {
+        "base model": card["base_model"],
+        "rank, alpha": f"{recipe['rank']}, {recipe['alpha']:g}",
+        "modules": ", ".join(recipe["target_modules"]),
+        "rows, steps": f"{card['train_rows']}, {card['steps']}",
+        f"loss of the answer on {card['loss_rows']} {card['loss_split']} rows, before and after (nats per token)": (
+            f"{card['loss_before']:.3f}, {card['loss_after']:.3f}"
+        ),
+        "seed": recipe["seed"],
+    }
+    table = "\n".join(f"| {name} | {value} |" for name, value in facts.items())
+    family = card["family"] or "none"
+    return f"""---
+base_model: {card["base_model"]}
+library_name: peft
+tags: [lora]
+---
+# {card["task"]}
+
+A LoRA adapter for the task `{card["task"]}` (family: {family}), trained with `python -m explorer train`.
+
+| | |
+|---|---|
+{table}
+"""

@@ -1,0 +1,158 @@
+"""What all sessions of one running page share: its settings, the base models, the library it opens with."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import explorer
+from explorer.adapters.library import Library
+from explorer.adapters.sources import DEFAULT_SAMPLE
+from explorer.errors import ExplorerError, LibraryError
+from explorer.models.base import BaseModel
+from explorer.models.routed_model import RoutedModel
+from explorer.records.library_record import LibraryRecord, from_json
+from explorer.records.prompt_record import read_prompt_record
+from explorer.ui.assets_files import FOLDER
+from explorer.ui.engine import Engine, ModelState
+from explorer.ui.holding import Holding
+from explorer.ui.options import PageOptions
+from explorer.ui.sessions import Session, Sessions
+from explorer.ui.state import FirstView, View, stored_view, view_of
+
+LOG = logging.getLogger(__name__)
+FIRST_VIEW = FOLDER / "first_view"
+SAMPLE_SOURCES = ("sample", DEFAULT_SAMPLE)
+
+
+class Desk:
+    """The shared part of a page; the shared library is opened once, in the background or by the first who needs it.
+
+    Args:
+        options: how the page was started.
+        engine: base models.
+        first_view: folder of the stored run; it is used only where the page opens with the sample.
+    """
+
+    def __init__(self, options: PageOptions, engine: Engine | None = None, first_view: Path = FIRST_VIEW) -> None:
+        self.options = options
+        self.engine = engine or Engine()
+        self.first = read_first_view(first_view) if options.library in SAMPLE_SOURCES else None
+        self.shared_problem = ""
+        self._shared: Holding | None = None
+        self._lock = threading.Lock()
+        self.sessions = Sessions(self.fresh_view, most_bytes=options.store_bytes, idle_seconds=options.idle_seconds)
+
+    def fresh_view(self) -> View:
+        """The view of a session that has done nothing yet."""
+        shared = self._shared
+        if self.first is not None and (shared is None or shared.library.content_hash == self.first.record.content_hash):
+            return stored_view(self.first)
+        return view_of(shared.record()) if shared is not None else View()
+
+    @property
+    def settled(self) -> bool:
+        """Whether the shared library is open, or is known not to open."""
+        return self._shared is not None or bool(self.shared_problem)
+
+    def shared(self) -> Holding:
+        """The library that the page opens with.
+
+        Raises:
+            ExplorerError: it cannot be opened.
+        """
+        with self._lock:
+            if self._shared is None:
+                library = explorer.open_library(self.options.library)
+                record = self._stored_record(library)
+                holding = Holding(library, trusted=True, record=record)
+                holding.record()
+                self._shared = holding
+            return self._shared
+
+    def _stored_record(self, library: Library) -> LibraryRecord | None:
+        if self.first is not None and self.first.record.content_hash == library.content_hash:
+            return self.first.record
+        return None
+
+    def holding(self, session: Session) -> Holding:
+        """The library of a session: its own, or the shared one."""
+        return session.own or self.shared()
+
+    def base_name(self, session: Session) -> tuple[str, bool]:
+        """Name of the session's base model as far as it is known by now, and whether it is trusted."""
+        if session.own is not None:
+            return session.own.base_model, session.own.trusted
+        if self._shared is not None:
+            return self._shared.base_model, True
+        return (self.first.record.base_model if self.first is not None else ""), True
+
+    def model_state(self, session: Session) -> ModelState:
+        """Where the base model of a session's library stands."""
+        name, trusted = self.base_name(session)
+        if not name and not self.settled:
+            return ModelState("loading", "Opening the library")
+        return self.engine.state(name, trusted=trusted)
+
+    def routed(self, session: Session, waiting: Callable[[str], None] | None = None) -> RoutedModel:
+        """The session's library on its base model, both made ready if need be.
+
+        Raises:
+            ExplorerError: the library, its base model or both cannot be had, or do not fit.
+        """
+        holding = self.holding(session)
+        base = self._base(holding, waiting)
+
+        def progress(done: int, total: int) -> None:
+            if waiting is not None:
+                waiting(f"Preparing update {done:,} of {total:,} for routing")
+
+        return holding.routed(base, progress)
+
+    def _base(self, holding: Holding, waiting: Callable[[str], None] | None) -> BaseModel:
+        return self.engine.model(holding.base_model, trusted=holding.trusted, waiting=waiting)
+
+    def start(self) -> None:
+        """Open the shared library and load its base model in the background."""
+        threading.Thread(target=self._prepare, name="prepare the page", daemon=True).start()
+
+    def _prepare(self) -> None:
+        if self.first is not None:
+            self.engine.start(self.first.record.base_model, trusted=True)
+        try:
+            shared = self.shared()
+            self.engine.start(shared.base_model, trusted=True)
+        except ExplorerError as error:
+            self.shared_problem = error.sentence
+        except Exception:
+            LOG.exception("opening %s", self.options.library)
+            self.shared_problem = "The library could not be opened; the reason was logged."
+
+    def read(self, source: str) -> Holding:
+        """Read the library that a user names, for the report; nothing is replaced yet.
+
+        Raises:
+            LibraryError: nothing can be opened under that name here.
+        """
+        source = source.strip()
+        if not source:
+            raise LibraryError("The library", "is not named", fix="Type a folder or a hub repository as owner/name.")
+        if source in SAMPLE_SOURCES and self.options.library in SAMPLE_SOURCES:
+            return Holding(self.shared().library, trusted=True, record=self.shared().record())
+        allow_local = self.options.allow_local
+        library = explorer.open_library(source, allow_local=allow_local)
+        return Holding(library, trusted=allow_local and Path(source).expanduser().is_dir())
+
+
+def read_first_view(folder: Path) -> FirstView | None:
+    """The stored run in `folder`, None where there is none that can be read."""
+    if not folder.is_dir():
+        return None
+    try:
+        record = from_json((folder / "library.json").read_text(encoding="utf-8"))
+        return FirstView(record, read_prompt_record(folder))
+    except (OSError, ValueError) as error:
+        LOG.warning("the stored first view cannot be used: %s", error)
+        return None

@@ -1,0 +1,75 @@
+"""A library in use: the adapters, what was computed from them, and the same ready for routing.
+
+One holding belongs to one session, except the one a page opens with, which all sessions share and nobody changes.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from explorer.adapters.library import Library
+from explorer.analysis.spectra import UpdateShape, update_shape
+from explorer.models.base import BaseModel
+from explorer.models.routed_model import RoutedModel
+from explorer.records.library_record import LibraryRecord, analysed, with_clusters
+
+BYTES_A_NUMBER = 4
+
+
+class Holding:
+    """An open library with its analysis.
+
+    Args:
+        library: the library.
+        trusted: whether its adapters may name a base model by a folder of this machine.
+        record: its analysis, where it was stored earlier.
+    """
+
+    def __init__(self, library: Library, *, trusted: bool, record: LibraryRecord | None = None) -> None:
+        self.library = library
+        self.trusted = trusted
+        self._record = record
+        self._shapes: dict[str, UpdateShape] = {}
+        self._routed: RoutedModel | None = None
+        self._lock = threading.RLock()
+        numbers = sum(u.a.numel() + u.b.numel() for adapter in library for u in adapter.updates.values())
+        #: About how much memory it takes: the factors, and once more for what routing stacks.
+        self.nbytes = 2 * BYTES_A_NUMBER * numbers
+
+    @property
+    def base_model(self) -> str:
+        """Name of the base model, "" where no adapter gives one."""
+        return self.library.base_model
+
+    def record(self) -> LibraryRecord:
+        """The analysis with its default settings, computed on first use."""
+        with self._lock:
+            if self._record is None:
+                self._record = self.analysed("update", 0.5, None)
+            return self._record
+
+    def analysed(self, measure: str, sparsity: float, n_clusters: int | None) -> LibraryRecord:
+        """The analysis with other settings (see :func:`explorer.records.library_record.library_record`)."""
+        with self._lock:
+            stored = self._record
+            if stored is not None and measure == "update" == stored.similarity.measure:
+                return stored if n_clusters is None else with_clusters(stored, n_clusters)
+            if not self._shapes:
+                self._shapes = {adapter.name: update_shape(adapter) for adapter in self.library}
+            return analysed(self.library, self._shapes, measure, sparsity, n_clusters)
+
+    def routed(self, base: BaseModel, progress: Callable[[int, int], None] | None = None) -> RoutedModel:
+        """The library on `base`, prepared on first use (raises as RoutedModel does)."""
+        with self._lock:
+            if self._routed is None or self._routed.base is not base:
+                self._routed = None  # lets the older one go before the new one takes memory
+                self._routed = RoutedModel(base, self.library, progress)
+            return self._routed
+
+    def close(self) -> None:
+        """Give memory and files back; a run that still uses the adapters keeps what it holds."""
+        self.library.close()
+        with self._lock:
+            self._routed = None
+            self._shapes = {}

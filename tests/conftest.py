@@ -1,0 +1,39 @@
+"""Fixtures that several test files share. Shapes written as types are checked while tests run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from jaxtyping import install_import_hook
+
+# the modules that work on tensors; not those whose settings refuse a wrong type in their own words
+SHAPED = ["bank", "prototypes", "routed_linear", "router", "routing_pass"]
+install_import_hook(
+    ["explorer.adapters.low_rank", *(f"explorer.routing.{name}" for name in SHAPED)], "shape_checks.checked"
+)
+
+from tiny_models import make_tiny  # noqa: E402 - after the hook, which only sees later imports
+
+from explorer.models.base import BaseModel, load_base_model  # noqa: E402
+
+SAMPLE_BASE = "HuggingFaceTB/SmolLM2-135M-Instruct"
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Callable[[str], BaseModel]:
+    """Tiny base models by architecture, each made once; tests leave them as they were."""
+    made: dict[str, BaseModel] = {}
+
+    def get(architecture: str) -> BaseModel:
+        if architecture not in made:
+            made[architecture] = make_tiny(architecture)
+        return made[architecture]
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def real_base() -> BaseModel:
+    """The sample library's base model on the CPU; mark tests that use it `slow`."""
+    return load_base_model(SAMPLE_BASE, device="cpu")
