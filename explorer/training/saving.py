@@ -29,7 +29,7 @@ def save_adapter(model: Any, card: dict[str, Any], folder: Path) -> Path:
 
 
 def _settle_order(path: Path) -> None:
-    """PEFT writes the modules in the order of a set, another in each process: the same run has to give the same file."""
+    """Sort the modules: PEFT writes a set, in another order in each process, and a run should give the same file."""
     config = json.loads(path.read_text(encoding="utf-8"))
     config["target_modules"] = sorted(config["target_modules"])
     path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")

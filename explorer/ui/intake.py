@@ -1,140 +1,101 @@
-"""Opening another library: every way ends in a report, and nothing is replaced before the visitor says so."""
+"""Another library: read it, report on it, and only then, if the user wishes so, put it in the place of the old one."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
-from dataclasses import dataclass
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 
+from explorer.adapters.sources import open_zip
+from explorer.errors import LibraryError
+from explorer.models.shapes import known_shapes
+from explorer.ui import pictures
 from explorer.ui.answers import report_html, status_html
-from explorer.ui.guard import Updates, guarded
-from explorer.ui.open_libraries import OpenLibrary
+from explorer.ui.desk import Desk
+from explorer.ui.header import header_html
+from explorer.ui.holding import Holding
+from explorer.ui.html import count_text
+from explorer.ui.narrate import Say, narrated
+from explorer.ui.pictures import Updates
 from explorer.ui.sessions import Session
-from explorer.ui.shell import Shell
-from explorer.ui.workplace import Workplace
+from explorer.ui.state import view_of
+
+REPORT = ("report", "decide", "zip")
+OPENED = (*pictures.EVERY_PART, *REPORT, "header", "timer")
 
 
-@dataclass(frozen=True, eq=False)
-class Intake:
-    """The components of the intake."""
+def read_zip(desk: Desk, session: Session, path: Any) -> Iterator[Updates]:
+    """A zip was uploaded: read it; the upload itself is removed whatever comes of it."""
+    if not isinstance(path, str) or not Path(path).is_file():
+        raise LibraryError("The upload", "did not arrive", fix="Choose the zip once more.")
+    upload = Path(path)
 
-    panel: gr.Accordion
-    upload: gr.File
-    source: gr.Textbox
-    open: gr.Button
-    sample: gr.Button
-    report: gr.HTML
-    accept: gr.Button
-    keep: gr.Button
+    def shapes(base_model: str) -> Any:
+        return known_shapes(base_model, allow_local=False)
 
-
-def build_intake(*, allow_local: bool) -> Intake:
-    """Lay the intake out, folded."""
-    with gr.Accordion("Open another library", open=False, elem_id="intake") as panel:
-        with gr.Row(equal_height=False):
-            upload = gr.File(
-                label="A .zip of PEFT adapter folders", file_types=[".zip"], height=110, elem_id="upload", min_width=260
-            )
-            with gr.Column(min_width=260):
-                source = gr.Textbox(
-                    label="A folder of this machine, or a hub repository" if allow_local else "A hub repository",
-                    placeholder="owner/name" if not allow_local else "folder, or owner/name",
-                    elem_id="source",
-                )
-                with gr.Row():
-                    button = gr.Button("Read it", min_width=80, elem_id="read-source")
-                    sample = gr.Button("Back to the first library", min_width=120, elem_id="back-to-sample")
-        report = gr.HTML("", padding=False, elem_id="report")
-        with gr.Row():
-            accept = gr.Button("Open this library", variant="primary", visible=False, elem_id="accept-library")
-            keep = gr.Button("Keep the current one", visible=False, elem_id="keep-library")
-    return Intake(panel, upload, source, button, sample, report, accept, keep)
-
-
-def connect_intake(
-    intake: Intake, shell: Shell, place: Workplace, show: Callable[[Session], Updates], shown: list[gr.Blocks]
-) -> None:
-    """Attach the handlers; `show` draws the page for a session whose library has changed."""
-    safe = guarded(shell.status)
-    parts = [intake.report, intake.accept, intake.keep, shell.status]
-
-    def offer(session: Session, read: OpenLibrary) -> Updates:
-        _drop_pending(session)
-        session.pending = read
-        report = report_html(read.library.verdicts, read.library.title, read.library.source)
-        return {
-            intake.report: report,
-            intake.accept: gr.update(visible=True),
-            intake.keep: gr.update(visible=True),
-            shell.status: status_html(
-                "ok", f"Read {read.library.title}: see the report, then open it or keep this one."
-            ),
-        }
-
-    @safe
-    def take_upload(path: str | None, request: gr.Request) -> Updates:
-        if not path:
-            return {}
+    def work(_: Say) -> Holding:
         try:
-            return offer(place.sessions.get(request.session_hash), place.open_upload(path, Path(path).name))
+            return Holding(open_zip(upload, name=upload.name, shapes_of=shapes), trusted=False)
         finally:
-            os.unlink(path)  # the upload's own copy; what was unpacked from it lives elsewhere
+            upload.unlink(missing_ok=True)
+            shutil.rmtree(upload.parent, ignore_errors=True)  # gradio makes a folder for each upload
 
-    @safe
-    def take_source(source: str, request: gr.Request) -> Updates:
-        return offer(place.sessions.get(request.session_hash), place.open_source(str(source)))
-
-    @safe
-    def accept(request: gr.Request) -> Updates:
-        session = place.sessions.get(request.session_hash)
-        if session.pending is None:
-            return {}
-        record = session.pending.record()
-        _replace(session, session.pending)
-        session.pending, session.record = None, record
-        place.base_for(session.own) if session.own is not None else None
-        return {**closed(), **show(session)}
-
-    @safe
-    def back(request: gr.Request) -> Updates:
-        session = place.sessions.get(request.session_hash)
-        record = place.first().record()
-        _drop_pending(session)
-        _replace(session, None)
-        session.record = record
-        return {**closed(), **show(session)}
-
-    @safe
-    def keep(request: gr.Request) -> Updates:
-        _drop_pending(place.sessions.get(request.session_hash))
-        return {**closed(), shell.status: status_html("ok", "Kept the library that was open.")}
-
-    def closed() -> Updates:
-        hidden = gr.update(visible=False)
-        return {intake.report: "", intake.accept: hidden, intake.keep: hidden}
-
-    intake.upload.upload(take_upload, [intake.upload], parts, api_visibility="private")
-    intake.open.click(take_source, [intake.source], parts, api_name="library")
-    intake.source.submit(take_source, [intake.source], parts, api_visibility="private")
-    everything = [*dict.fromkeys([*parts, *shown])]
-    intake.accept.click(accept, None, everything, api_visibility="private")
-    intake.sample.click(back, None, everything, api_visibility="private")
-    intake.keep.click(keep, None, parts, api_visibility="private")
+    yield {"zip": None, "status": status_html("busy", f"Reading {upload.name}")}
+    yield from _report(desk, session, f"Reading {upload.name}", work)
 
 
-def _drop_pending(session: Session) -> None:
-    if session.pending is not None:
-        session.pending.close()
-        session.pending = None
+def read_source(desk: Desk, session: Session, source: Any) -> Iterator[Updates]:
+    """A sample, a folder or a hub repository was named: read it."""
+    if not isinstance(source, str) or len(source) > 4_096:
+        raise LibraryError("The library", "is not named", fix="Type a folder or a hub repository as owner/name.")
+    yield from _report(desk, session, "Reading the library", lambda _: desk.read(source))
 
 
-def _replace(session: Session, library: OpenLibrary | None) -> None:
-    """Put another library in the place of the visitor's own; everything that belonged to the old one goes."""
-    session.stop.set()
-    if session.own is not None:
-        session.own.close()
-    session.own, session.trace, session.routed_with = library, None, ()
-    session.adapter = session.token = session.layer = session.module = session.highlighted = None
+def _report(desk: Desk, session: Session, line: str, work: Callable[[Say], Holding]) -> Iterator[Updates]:
+    candidate = yield from narrated(line, work)
+    session.offer(candidate)
+    desk.sessions.make_room(session)
+    library = candidate.library
+    usable = count_text(len(library), "adapter")
+    words = f"{usable} of {library.title} can be opened. Nothing was replaced yet: decide below the report."
+    yield {
+        "report": report_html(library.verdicts, library.title, library.source),
+        "decide": gr.update(visible=True),
+        "status": status_html("ok", words),
+    }
+
+
+def open_candidate(desk: Desk, session: Session) -> Iterator[Updates]:
+    """Yes, open this library."""
+    candidate = session.candidate
+    if candidate is None:
+        raise LibraryError("No library", "is waiting to be opened", fix="Choose one first.")
+    record = yield from narrated("Comparing, clustering and mapping the adapters", lambda _: candidate.record())
+    session.stop()
+    if session.adopt() is not candidate:
+        raise LibraryError("The library", "was replaced meanwhile", fix="Look at the report again.")
+    view = session.change(lambda view: replace(view_of(record), tab=view.tab))
+    desk.engine.start(candidate.base_model, trusted=candidate.trusted)
+    words = f"{record.title} is open: {count_text(len(record.names), 'adapter')}. Type a prompt and route it."
+    yield {
+        **pictures.everything(view),
+        "report": "",
+        "decide": gr.update(visible=False),
+        "header": header_html(view, desk.model_state(session)),
+        "timer": gr.update(active=True),
+        "status": status_html("ok", words),
+    }
+
+
+def keep_current(_: Desk, session: Session) -> Updates:
+    """No, keep what is open."""
+    session.offer(None)
+    return {
+        "report": "",
+        "decide": gr.update(visible=False),
+        "status": status_html("ok", "The current library stays."),
+    }

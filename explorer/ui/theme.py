@@ -72,6 +72,7 @@ def theme() -> gr.themes.Base:
         table_border_color_dark="#2b333e",
         table_text_color="#1d2733",
         table_text_color_dark="#e4e9ef",
+        button_large_text_size="*text_md",
         link_text_color="#1f62a8",
         link_text_color_dark="#7db4ec",
         shadow_drop="none",

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 from typing import Any
 
 import gradio as gr
@@ -82,8 +83,9 @@ class Wire:
             return self._named(next(self._guarded(handler, request, (picked, *values)), {}))
 
         def stream(request: gr.Request, *values: Any) -> Iterator[dict[Any, Any]]:
-            for updates in self._guarded(handler, request, values):
-                yield self._named(updates)
+            with closing(self._guarded(handler, request, values)) as answers:
+                for updates in answers:
+                    yield self._named(updates)
 
         if streams:
             return stream
@@ -92,7 +94,7 @@ class Wire:
     def _named(self, updates: Updates) -> dict[Any, Any]:
         return {self.parts[name]: value for name, value in updates.items()}
 
-    def _guarded(self, handler: Handler, request: gr.Request, values: Sequence[Any]) -> Iterator[Updates]:
+    def _guarded(self, handler: Handler, request: gr.Request, values: Sequence[Any]) -> Generator[Updates]:
         """The handler's answers; an error becomes the last of them."""
         answers: Any = None
         try:
