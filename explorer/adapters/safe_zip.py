@@ -183,6 +183,8 @@ def _write(
                 if size > info.file_size or written > limits.total_bytes:
                     raise _refusal(info, "unpacks to more than it says")
                 sink.write(block)
+        if size != info.file_size:
+            raise _refusal(info, "unpacks to less than it says")
 
 
 def _ends(name: PurePosixPath, endings: tuple[str, ...]) -> bool:

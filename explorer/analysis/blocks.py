@@ -33,8 +33,9 @@ def block_sums(ranks: Sequence[int], strip: Strip, most_entries: int = MOST_ENTR
     for first, last in _strips(ranks, most_entries):
         own = starts[first:last]
         products = strip(slice(own[0], own[0] + sum(ranks[first:last])))
-        across = np.add.reduceat(products, own - own[0], axis=0, dtype=np.float64)
-        rows.append(np.add.reduceat(across, starts, axis=1))
+        # along the rows first: they lie together in memory
+        across = np.add.reduceat(products, starts, axis=1, dtype=np.float64)
+        rows.append(np.add.reduceat(across, own - own[0], axis=0))
     return np.concatenate(rows)
 
 

@@ -9,11 +9,13 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from explorer.adapters.wording import shown
 from explorer.analysis.clustering import Clustering
 from explorer.errors import LibraryError
 
-KEY = re.compile(r"(?:c?cluster_|c)(\d{1,6})(?:_\d+e|o\d+)?")
+KEY = re.compile(r"(?:c?cluster_|c)([0-9]{1,6})(?:_[0-9]{1,6}e|o[0-9]{1,6})?")
 MAX_BYTES = 16 << 20
 
 
@@ -28,33 +30,57 @@ def read_clusters(path: Path, names: Sequence[str]) -> Clustering:
     Raises:
         LibraryError: the file is no such JSON, or it is not a partition of exactly these adapters.
     """
-    members = _members(path)
+    where = shown(path.name)
+    members = _members(path, where)
     labels: dict[str, int] = {}
     for label, listed in enumerate(members.values()):
         for name in listed:
             if name in labels:
-                raise LibraryError(path.name, f"puts adapter {name!r} into two clusters")
+                twice = "two clusters" if labels[name] != label else "one cluster twice"
+                raise LibraryError(where, f"puts adapter '{shown(name)}' into {twice}", fix="Keep one of them.")
             labels[name] = label
-    unknown = [name for name in labels if name not in names]
+    unknown = [name for name in labels if name not in set(names)]
     missing = [name for name in names if name not in labels]
     if unknown or missing:
-        problem = f"names {unknown[0]!r}, which is not" if unknown else f"lacks {missing[0]!r}, which is"
-        raise LibraryError(path.name, f"{problem} in this library", fix="Use the clusters of this library.")
+        problem = f"names '{shown(unknown[0])}', which is not" if unknown else f"lacks '{shown(missing[0])}', which is"
+        raise LibraryError(where, f"{problem} in this library", fix="Use the clusters of this library.")
     return Clustering(tuple(names), tuple(labels[name] for name in names), len(members), measure="file")
 
 
-def _members(path: Path) -> Mapping[str, list[str]]:
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise LibraryError(path.name, "is too large for a file of clusters")
-        data = json.loads(path.read_bytes().decode("utf-8-sig"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise LibraryError(path.name, "cannot be read as JSON") from error
-    if not isinstance(data, dict) or not data:
-        raise LibraryError(path.name, expected="an object of clusters", found=type(data).__name__)
+def _members(path: Path, where: str) -> Mapping[str, list[str]]:
+    """The lists by key, in the order of the clusters' numbers."""
+    numbered: dict[int, str] = {}
+    data = _json(path, where)
     for key, listed in data.items():
-        if not KEY.fullmatch(key):
-            raise LibraryError(path.name, f"has a key that is not a cluster: {key[:60]!r}", fix="Use cluster_0, ...")
+        match = KEY.fullmatch(key)
+        if match is None:
+            raise LibraryError(where, f"has a key that is not a cluster: '{shown(key)}'", fix="Use cluster_0, ...")
         if not isinstance(listed, list) or not listed or not all(isinstance(name, str) for name in listed):
-            raise LibraryError(f"{path.name}, {key}", expected="a list of adapter names")
-    return {key: data[key] for key in sorted(data, key=lambda key: int(KEY.fullmatch(key)[1]))}  # type: ignore[index]
+            raise LibraryError(f"{where}, {key}", expected="a list of adapter names")
+        if numbered.setdefault(int(match[1]), key) != key:
+            raise LibraryError(where, f"has two keys for one cluster: {numbered[int(match[1])]} and {key}")
+    return {numbered[number]: data[numbered[number]] for number in sorted(numbered)}
+
+
+def _json(path: Path, where: str) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            raw = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise LibraryError(where, f"cannot be read ({error.strerror or type(error).__name__})") from error
+    if len(raw) > MAX_BYTES:
+        raise LibraryError(where, "is too large for a file of clusters", expected=f"at most {MAX_BYTES >> 20} MB")
+    try:
+        pairs = json.loads(raw.decode("utf-8-sig"), object_pairs_hook=_unrepeated)
+    except (ValueError, RecursionError) as error:
+        raise LibraryError(where, "is not JSON, or repeats a key") from error
+    if not isinstance(pairs, dict) or not pairs:
+        raise LibraryError(where, "holds no clusters", expected='an object like {"cluster_0": ["name", ...], ...}')
+    return pairs
+
+
+def _unrepeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        raise ValueError("a key stands there twice")
+    return result

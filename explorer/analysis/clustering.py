@@ -6,12 +6,14 @@ choice (the paper uses 10); the silhouette of each K, on the same rows, suggests
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 
 import numpy as np
 from sklearn.cluster import KMeans
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import adjusted_rand_score, silhouette_score
 
 from explorer.analysis.blocks import Matrix
@@ -44,6 +46,10 @@ class Clustering:
     seed: int = DEFAULT_SEED
     measure: str = "update"
 
+    def __post_init__(self) -> None:
+        if len(self.labels) != len(self.names) or set(self.labels) != set(range(self.n_clusters)):
+            raise ValueError("a clustering needs one label for each name, and no empty cluster")
+
     def members(self) -> dict[str, tuple[str, ...]]:
         """Names by cluster, under the keys of the paper's code (`cluster_0`, ...)."""
         return {
@@ -70,7 +76,7 @@ def cluster(similarity: Similarity, n_clusters: int | None = None, seed: int = D
     rows = similarity.values
     largest = _largest(rows)
     tried = {k: _labels(rows, k, seed) for k in range(2, min(largest, MOST_TRIED) + 1)}
-    silhouettes = {k: float(silhouette_score(rows, labels)) for k, labels in tried.items()}
+    silhouettes = {k: float(silhouette_score(rows, labels)) for k, labels in tried.items() if len(set(labels)) == k}
     suggested = max(silhouettes, key=lambda k: silhouettes[k]) if silhouettes else None
     wanted = min(n_clusters or suggested or 1, max(largest, 1))
     labels = tried[wanted] if wanted in tried else _labels(rows, wanted, seed)
@@ -95,13 +101,16 @@ def stability(similarity: Similarity, n_clusters: int, seeds: Sequence[int] = ra
 
 def _largest(rows: Matrix) -> int:
     """The most clusters that make sense: N - 1, and no more than there are different rows."""
-    return min(len(rows) - 1, len(np.unique(rows.round(9), axis=0)))
+    return min(len(rows) - 1, len(np.unique(rows.round(6), axis=0)))
 
 
 def _labels(rows: Matrix, k: int, seed: int) -> list[int]:
     if k <= 1:
         return [0] * len(rows)
-    return [int(label) for label in KMeans(n_clusters=k, n_init=10, random_state=seed).fit_predict(rows)]
+    with warnings.catch_warnings():
+        # rows that hardly differ may make fewer clusters than asked for: the result says how many
+        warnings.filterwarnings("ignore", "Number of distinct clusters", ConvergenceWarning)
+        return [int(label) for label in KMeans(n_clusters=k, n_init=10, random_state=seed).fit_predict(rows)]
 
 
 def _renumbered(labels: Sequence[int]) -> tuple[int, ...]:

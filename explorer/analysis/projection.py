@@ -6,6 +6,7 @@ import warnings
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from explorer.analysis.blocks import Matrix
 from explorer.analysis.similarity import Similarity
@@ -13,6 +14,8 @@ from explorer.analysis.similarity import Similarity
 DEFAULT_SEED = 42
 NEIGHBOURS = 15
 FEWEST_FOR_UMAP = 4
+# similarities that differ by less are the same
+ROUNDING = 1e-6
 # what UMAP warns that it cannot do here, and is not asked for
 UNAVAILABLE = (
     "Tensorflow not installed",
@@ -52,6 +55,12 @@ def project(similarity: Similarity, seed: int = DEFAULT_SEED) -> Projection:
     return Projection(similarity.names, _framed(_umap(similarity.values, seed)), "umap", seed)
 
 
+def warm_up() -> None:
+    """Import and compile UMAP, which takes several seconds once in a process: for a thread that nobody waits for."""
+    names = ("one", "two", "three", "four")
+    project(Similarity(names, np.eye(4), "update", (1.0,) * 4))
+
+
 def _umap(values: Matrix, seed: int) -> Matrix:
     count = len(values)
     distances = np.clip(1.0 - values, 0.0, None)
@@ -68,12 +77,21 @@ def _umap(values: Matrix, seed: int) -> Matrix:
             n_neighbors=nearest.shape[1],
             precomputed_knn=(nearest, np.take_along_axis(distances, nearest, axis=1)),
             min_dist=0.25,
-            # the spectral start needs more points than dimensions to solve for
-            init="spectral" if count > 10 else "random",
+            init=_start(values, seed),
             random_state=seed,
             n_jobs=1,
         )
         return np.asarray(model.fit_transform(distances), dtype=np.float64)
+
+
+def _start(values: Matrix, seed: int) -> NDArray[np.float32]:
+    """Where UMAP begins: the principal components, and a little noise that tells identical adapters apart.
+
+    Its own spectral start has no one solution where adapters are identical or all equally unlike (the map then changes
+    from run to run), and none at all for a few.
+    """
+    noise = np.random.default_rng(seed).normal(scale=1e-2, size=(len(values), 2))
+    return (10.0 * _framed(_principal(values)) + noise).astype(np.float32)
 
 
 def _principal(values: Matrix) -> Matrix:
@@ -85,5 +103,6 @@ def _principal(values: Matrix) -> Matrix:
 
 def _framed(xy: Matrix) -> Matrix:
     low, high = xy.min(axis=0), xy.max(axis=0)
-    side = float((high - low).max()) or 1.0
+    side = float((high - low).max())
+    side = side if side > ROUNDING else 1.0
     return np.asarray((xy - (low + high) / 2) * (2.0 / side))

@@ -11,9 +11,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from explorer.adapters.adapter import Adapter
-from explorer.analysis.blocks import Matrix, block_sums
+from explorer.analysis.blocks import Matrix, Strip, block_sums
 from explorer.analysis.sites import site_groups
 from explorer.analysis.spectra import input_bases
 
@@ -28,6 +29,10 @@ def subspace_overlaps(adapters: Sequence[Adapter]) -> Matrix:
         if bases:
             members, ranks = list(bases), [len(basis) for basis in bases.values()]
             stacked = torch.cat(list(bases.values())).float().numpy()
-            shared = block_sums(ranks, lambda rows, stacked=stacked: np.square(stacked[rows] @ stacked.T))
+            shared = block_sums(ranks, _squares(stacked))
             total[np.ix_(members, members)] += shared / np.minimum.outer(ranks, ranks)
     return total
+
+
+def _squares(rows: NDArray[np.float32]) -> Strip:
+    return lambda strip: np.square(rows[strip] @ rows.T)

@@ -12,13 +12,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from explorer.errors import BaseModelError
+from explorer.adapters.wording import shown
+from explorer.errors import BaseModelError, ExplorerError
 from explorer.models.bundled import WHEELS, Report, bundled_model_folder
 
 if TYPE_CHECKING:
     import torch
 
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
+HUB_ID = re.compile(r"([A-Za-z0-9][\w.-]{0,95}/)?[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
+MAX_BYTES = 32 << 30
 HUB_FILES = ["*.json", "*.safetensors", "*.model", "*.jinja", "*.txt"]
 
 
@@ -77,8 +79,10 @@ def load_base_model(
         dtype = torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
     report(f"Loading {Path(str(name)).name}")
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-        model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, use_safetensors=True)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        model = transformers.AutoModelForCausalLM.from_pretrained(
+            folder, dtype=dtype, use_safetensors=True, trust_remote_code=False
+        )
     except Exception as error:  # transformers raises many kinds for files it cannot use
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise BaseModelError(
@@ -96,27 +100,49 @@ def find_base_model(name: str, *, allow_local: bool = True, report: Report = _si
     """
     if name in WHEELS:
         return bundled_model_folder(name, report)
-    if allow_local and Path(name).is_dir():
+    if allow_local and _is_folder(name):
         if not (Path(name) / "config.json").is_file():
             raise BaseModelError(name, "has no config.json", fix="Name a folder saved by transformers.")
         return Path(name)
     if not HUB_ID.fullmatch(name):
         raise BaseModelError(
-            name or "(no name)", "is neither a known model, a folder here nor a hub id", fix="Name the base model."
+            shown(name) or "(no name)", "is no known model, folder or hub id", fix="Give the base model's name."
         )
     return _from_hub(name, report)
 
 
+def _is_folder(name: str) -> bool:
+    try:
+        return bool(name) and Path(name).is_dir()
+    except (OSError, ValueError):  # a name too long for the file system, or with a NUL
+        return False
+
+
 def _from_hub(name: str, report: Report) -> Path:
+    """The model's folder in the hub's own cache, fetched where need be and where it is not too large."""
     import huggingface_hub  # noqa: PLC0415 - slow to import
-    from huggingface_hub.errors import HfHubHTTPError  # noqa: PLC0415
 
     report(f"Fetching {name} from the hub")
     try:
+        cached = huggingface_hub.try_to_load_from_cache(name, "config.json")
+        if not isinstance(cached, str):
+            _check_size(name, huggingface_hub.HfApi().model_info(name, files_metadata=True, timeout=10))
         return Path(huggingface_hub.snapshot_download(name, allow_patterns=HUB_FILES, etag_timeout=5))
-    except (HfHubHTTPError, OSError, ValueError) as error:
+    except ExplorerError:
+        raise
+    except Exception as error:  # whichever HTTP library the client uses has errors of its own
         raise BaseModelError(
             name,
             "could not be fetched from the model hub",
             fix="Check the name and the connection, or give a local folder as base model.",
         ) from error
+
+
+def _check_size(name: str, info: Any) -> None:
+    weights = sum(item.size or 0 for item in info.siblings or [] if item.rfilename.endswith(".safetensors"))
+    if not weights:
+        raise BaseModelError(name, "has no safetensors weights on the hub", fix="Convert it first.")
+    if weights > MAX_BYTES:
+        raise BaseModelError(
+            name, "is too large to fetch", expected=f"at most {MAX_BYTES >> 30} GB", found=f"{weights >> 30} GB"
+        )

@@ -23,6 +23,8 @@ from explorer.analysis.similarity import Similarity, similarity
 from explorer.analysis.spectra import UpdateShape, update_shape
 
 FORMAT = 1
+DIGITS = 6
+TEXTS = ("title", "description", "license_name", "source", "base_model", "content_hash")
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,8 @@ class AdapterSummary:
     """One adapter as the page shows it (see :class:`explorer.adapters.adapter.Adapter` for the fields' meaning).
 
     `targets` are the last parts of the modules' names, `parameters` counts A and B, `spectrum` is the mean over the
-    sites of the singular values, `layer_norms` the Frobenius norm of the update layer by layer.
+    sites of the singular values, `layer_norms` the Frobenius norm of the update layer by layer, and `effective_rank`
+    the mean over the sites of how many directions share its energy.
     """
 
     name: str
@@ -52,6 +55,7 @@ class AdapterSummary:
     neighbours: tuple[Neighbour, ...]
     spectrum: tuple[float, ...]
     layer_norms: tuple[tuple[str, float], ...]
+    effective_rank: float = 0.0
 
     @property
     def can_be_routed(self) -> bool:
@@ -74,6 +78,11 @@ class LibraryRecord:
     similarity: Similarity
     clustering: Clustering
     projection: Projection
+
+    def __post_init__(self) -> None:
+        listed = tuple(adapter.name for adapter in self.adapters)
+        if not listed == self.similarity.names == self.clustering.names == self.projection.names:
+            raise ValueError("a library record whose parts name different adapters")
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -166,71 +175,81 @@ def _summary(adapter: Adapter, alike: Similarity, shape: UpdateShape) -> Adapter
         neighbours=neighbours(alike, adapter.name),
         spectrum=shape.spectrum,
         layer_norms=shape.layers,
+        effective_rank=shape.effective_rank,
     )
 
 
 def to_json(record: LibraryRecord) -> str:
-    """The record as JSON text (similarities and coordinates to six digits)."""
+    """The record as JSON text: numbers to six digits, one line for each adapter and each row of a matrix."""
     data = {
         "format": FORMAT,
-        **{
-            key: getattr(record, key)
-            for key in ("title", "description", "license_name", "source", "base_model", "content_hash")
-        },
+        **{key: getattr(record, key) for key in TEXTS},
         "adapters": [asdict(adapter) for adapter in record.adapters],
         "verdicts": [asdict(verdict) for verdict in record.verdicts],
-        "similarity": {**vars(record.similarity), "values": record.similarity.values.round(6).tolist()},
+        "values": record.similarity.values.tolist(),
+        "similarity": {key: value for key, value in vars(record.similarity).items() if key != "values"},
         "clustering": asdict(record.clustering),
-        "projection": {**vars(record.projection), "xy": record.projection.xy.round(6).tolist()},
+        "xy": record.projection.xy.tolist(),
+        "projection": {key: value for key, value in vars(record.projection).items() if key != "xy"},
     }
-    return json.dumps(data, ensure_ascii=False, indent=1)
+    entries = (f"{_line(key)}: {_lines(value)}" for key, value in _rounded(data).items())
+    return "{\n" + ",\n".join(entries) + "\n}"
 
 
 def from_json(text: str) -> LibraryRecord:
-    """The record written by `to_json` (ValueError for any other text)."""
+    """The record written by `to_json`.
+
+    Raises:
+        ValueError: any other text, or one whose parts do not fit together.
+    """
     try:
         data: dict[str, Any] = json.loads(text)
-        if data.pop("format") != FORMAT:
-            raise ValueError("a record of another format")
+        if data["format"] != FORMAT:
+            raise ValueError("a library record of another format")
         alike, found, laid = data["similarity"], data["clustering"], data["projection"]
         return LibraryRecord(
-            **{
-                **data,
-                "adapters": tuple(_adapter(entry) for entry in data["adapters"]),
-                "verdicts": tuple(_verdict(entry) for entry in data["verdicts"]),
-                "similarity": Similarity(
-                    tuple(alike["names"]),
-                    np.array(alike["values"], dtype=np.float64),
-                    alike["measure"],
-                    tuple(alike["coverage"]),
-                    tuple(alike["notes"]),
-                ),
-                "clustering": Clustering(
-                    **{
-                        **found,
-                        "names": tuple(found["names"]),
-                        "labels": tuple(found["labels"]),
-                        "silhouettes": {int(k): value for k, value in found["silhouettes"].items()},
-                    }
-                ),
-                "projection": Projection(tuple(laid["names"]), np.array(laid["xy"], dtype=np.float64), laid["method"]),
-            }
+            **{key: data[key] for key in TEXTS},
+            adapters=tuple(_adapter(entry) for entry in data["adapters"]),
+            verdicts=tuple(_verdict(entry) for entry in data["verdicts"]),
+            similarity=Similarity(**_tuples(alike), values=np.array(data["values"], dtype=np.float64)),
+            clustering=Clustering(
+                **{**_tuples(found), "silhouettes": {int(k): value for k, value in found["silhouettes"].items()}}
+            ),
+            projection=Projection(**_tuples(laid), xy=np.array(data["xy"], dtype=np.float64)),
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError("not a library record") from error
 
 
 def _adapter(entry: dict[str, Any]) -> AdapterSummary:
-    tuples = {key: tuple(entry[key]) for key in ("warnings", "ranks", "targets", "examples", "spectrum")}
-    return AdapterSummary(
-        **{
-            **entry,
-            **tuples,
-            "neighbours": tuple(Neighbour(**other) for other in entry["neighbours"]),
-            "layer_norms": tuple((label, value) for label, value in entry["layer_norms"]),
-        }
-    )
+    plain = _tuples(entry)
+    plain["neighbours"] = tuple(Neighbour(**other) for other in entry["neighbours"])
+    plain["layer_norms"] = tuple((label, value) for label, value in entry["layer_norms"])
+    return AdapterSummary(**plain)
 
 
 def _verdict(entry: dict[str, Any]) -> Verdict:
-    return Verdict(entry["name"], Status(entry["status"]), entry["reason"], tuple(entry["warnings"]))
+    return Verdict(**{**_tuples(entry), "status": Status(entry["status"])})
+
+
+def _tuples(entry: dict[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()}
+
+
+def _rounded(value: Any) -> Any:
+    """Every float to six significant digits; everything else as it is."""
+    if isinstance(value, float):
+        return float(f"{value:.{DIGITS}g}")
+    if isinstance(value, dict):
+        return {key: _rounded(own) for key, own in value.items()}
+    return [_rounded(own) for own in value] if isinstance(value, list | tuple) else value
+
+
+def _line(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+
+
+def _lines(value: Any) -> str:
+    if not isinstance(value, list) or not value:
+        return _line(value)
+    return "[\n" + ",\n".join(f" {_line(item)}" for item in value) + "\n]"

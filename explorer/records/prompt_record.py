@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
+from numpy.typing import NDArray
 
-from explorer.routing.trace import RoutingTrace
+from explorer.routing.trace import Array, RoutingTrace
 
 FORMAT = 1
+LISTS = ("sites", "tokens", "token_ids", "names", "typed")
 TEXT, NUMBERS = "prompt.json", "prompt.npz"
 
 
@@ -38,7 +42,6 @@ class PromptRecord:
 
 def write_prompt_record(record: PromptRecord, folder: Path) -> None:
     """Write `prompt.json` and `prompt.npz` (float16: three digits are more than a reader can see)."""
-    trace = record.trace
     data = {
         "format": FORMAT,
         "prompt": record.prompt,
@@ -46,41 +49,51 @@ def write_prompt_record(record: PromptRecord, folder: Path) -> None:
         "library_hash": record.library_hash,
         "base_model": record.base_model,
         "answers": [asdict(answer) for answer in record.answers],
-        "trace": {
-            "sites": trace.sites,
-            "tokens": trace.tokens,
-            "token_ids": trace.token_ids,
-            "names": trace.names,
-            "prompt_length": trace.prompt_length,
-            "typed": trace.typed,
-            "router": trace.router,
-        },
+        "trace": {key: getattr(record.trace, key) for key in (*LISTS, "prompt_length", "router")},
     }
-    (folder / TEXT).write_text(json.dumps(data, ensure_ascii=False, indent=1), encoding="utf-8")
-    np.savez_compressed(
-        folder / NUMBERS, weights=trace.weights.astype(np.float16), scores=trace.scores.astype(np.float16)
-    )
+    entries = (f"{_line(key)}: {_line(value)}" for key, value in data.items())
+    (folder / TEXT).write_text("{\n" + ",\n".join(entries) + "\n}\n", encoding="utf-8")
+    np.savez_compressed(folder / NUMBERS, weights=_small(record.trace.weights), scores=_small(record.trace.scores))
 
 
 def read_prompt_record(folder: Path) -> PromptRecord:
-    """Read what `write_prompt_record` wrote (ValueError where the files do not fit together)."""
+    """Read what `write_prompt_record` wrote.
+
+    Raises:
+        OSError: a file is missing or cannot be read.
+        ValueError: the files are not such a record, or do not fit together.
+    """
     try:
         data = json.loads((folder / TEXT).read_text(encoding="utf-8"))
+        if data["format"] != FORMAT:
+            raise ValueError("a prompt record of another format")
         with np.load(folder / NUMBERS, allow_pickle=False) as arrays:
-            weights, scores = arrays["weights"].astype(np.float32), arrays["scores"].astype(np.float32)
-        named = data["trace"]
-        lists = {key: tuple(named[key]) for key in ("sites", "tokens", "token_ids", "names", "typed")}
-        trace = RoutingTrace(
-            **lists,
-            weights=weights,
-            scores=scores,
-            prompt_length=named["prompt_length"],
-            router=named["router"],
-        )
-        shape = (len(trace.sites), len(trace.tokens), len(trace.names))
-        if data["format"] != FORMAT or weights.shape != shape or scores.shape != shape:
-            raise ValueError("a prompt record whose parts do not fit together")
+            trace = _trace(data["trace"], arrays["weights"].astype(np.float32), arrays["scores"].astype(np.float32))
         answers = tuple(Answer(**answer) for answer in data["answers"])
         return PromptRecord(data["prompt"], data["chat"], trace, answers, data["library_hash"], data["base_model"])
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, AttributeError, EOFError, BadZipFile) as error:
         raise ValueError("not a prompt record") from error
+
+
+def _trace(named: dict[str, Any], weights: Array, scores: Array) -> RoutingTrace:
+    lists = {key: tuple(named[key]) for key in LISTS}
+    count = len(lists["tokens"])
+    shape = (len(lists["sites"]), count, len(lists["names"]))
+    lengths = {len(lists["token_ids"]), len(lists["typed"])}
+    if weights.shape != shape or scores.shape != shape or lengths != {count}:
+        raise ValueError("a prompt record whose parts do not fit together")
+    if not 0 <= named["prompt_length"] <= count or not np.isfinite(weights).all():
+        raise ValueError("a prompt record with impossible numbers")
+    return RoutingTrace(
+        **lists, weights=weights, scores=scores, prompt_length=named["prompt_length"], router=named["router"]
+    )
+
+
+def _small(values: Array) -> NDArray[np.float16]:
+    """As float16; scores beyond its range stop at its end (NaN stays)."""
+    largest = float(np.finfo(np.float16).max)
+    return np.clip(values, -largest, largest).astype(np.float16)
+
+
+def _line(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)

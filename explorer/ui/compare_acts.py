@@ -70,7 +70,9 @@ def read_columns(keys: Sequence[Any], adapters: Sequence[Any], values: Sequence[
     for place, (key, adapter) in enumerate(zip(keys, adapters, strict=True)):
         if one_of(key, f"Column {place + 1}", (NONE, *ROUTERS)) == NONE:
             continue
-        own = {entry.name: value for (owner, entry), value in zip(SETTINGS.values(), settings, strict=True) if owner == key}
+        own = {
+            entry.name: value for (owner, entry), value in zip(SETTINGS.values(), settings, strict=True) if owner == key
+        }
         found[place] = choice_of(key, own if key != "single" else {"name": adapter})
     if not found:
         raise SettingsError("Compare", "has no column with a router", fix="Choose one on top of a column.")
@@ -100,7 +102,7 @@ class _Board:
     def keep(self, *, ended: bool = False) -> Updates:
         """Put the columns into the session; what the page shows of them."""
         columns = self.columns(ended=ended)
-        return pictures.columns(self.session.change(lambda view: replace(view, columns=columns)))
+        return pictures.columns(self.session.change(lambda view: replace(view, columns=columns, stored_columns=False)))
 
 
 def _stream(
@@ -119,12 +121,10 @@ def _stream(
         for stream in board.streams:
             stream.end(stopped=run.stop.is_set())
         shown = board.keep()
-    yield {**shown, **_glance(board), "status": status_html("ok", _summary(board, run))}
+    yield {**shown, "glance": pictures.glance(board.session.view), "status": status_html("ok", _summary(board, run))}
 
 
-def _score(
-    board: _Board, model: RoutedModel, prompt: str, chat: bool, reference: str, run: Run
-) -> Iterator[Updates]:
+def _score(board: _Board, model: RoutedModel, prompt: str, chat: bool, reference: str, run: Run) -> Iterator[Updates]:
     """The log-likelihood of the reference answer in each column."""
     for stream, router in zip(board.streams, board.routers, strict=True):
         found = yield from narrated(
@@ -135,11 +135,6 @@ def _score(
         stream.column = replace(stream.column, log_likelihood=found.total)
         yield board.keep()
     yield {**board.keep(), "status": status_html("ok", _summary(board, run) + " The reference answer was scored.")}
-
-
-def _glance(board: _Board) -> Updates:
-    view = board.session.change(lambda view: replace(view, stored=view.stored and view.routed is None))
-    return {"glance": pictures.glance(view)}
 
 
 def _summary(board: _Board, run: Run) -> str:

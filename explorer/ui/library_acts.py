@@ -24,7 +24,7 @@ from explorer.ui.state import View
 
 MOST_CLUSTERS = 64
 CARD = ("map", "card", "spectrum", "layer_norms")
-CLUSTERS = ("map", "legend", "library_card", "silhouette", "heat", "table", "clusters", "card", "map_note", "strip")
+CLUSTERS = ("map", "legend", "library_card", "silhouette", "heat", "table", "clusters", *CARD, "map_note", "strip")
 CLUSTERS += ("overview", "detail", "share")
 
 

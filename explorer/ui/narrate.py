@@ -37,7 +37,9 @@ class _Work(Generic[T]):
         self.line = line
 
 
-def narrated(first_line: str, work: Callable[[Say], T], stop: threading.Event | None = None) -> Generator[Updates, None, T]:
+def narrated(
+    first_line: str, work: Callable[[Say], T], stop: threading.Event | None = None
+) -> Generator[Updates, None, T]:
     """Yield status lines until `work` is done; the value is its result.
 
     Args:

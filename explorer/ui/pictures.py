@@ -211,9 +211,9 @@ def answer(column: Column | None) -> str:
 def glance(view: View) -> str:
     """The latest answers of all columns, small, for the Library tab."""
     answers = [column for column in view.columns if column.text or column.state == "failed"]
-    if not answers or view.routed is None:
+    if not answers:
         return ""
-    title = "Stored run: the same prompt, four routers" if view.stored else "The latest comparison"
+    title = "Stored run: one prompt, four routers" if view.stored_columns else "The latest comparison"
     cells = "".join(
         f'<div class="glance-cell"><b>{text(column.label)}</b><p>{text(column.text or column.problem)}</p></div>'
         for column in answers

@@ -39,7 +39,9 @@ def route(desk: Desk, session: Session, prompt: Any, chat: Any, key: Any, *setti
     try:
         model = yield from narrated("Making the model ready", lambda say: desk.routed(session, say), run.stop)
         router = router_of(choice, model.names)
-        check_size(model.base, prompt, chat=chat is True, new_tokens=0, sites=len(model.sites), adapters=len(model.names))
+        check_size(
+            model.base, prompt, chat=chat is True, new_tokens=0, sites=len(model.sites), adapters=len(model.names)
+        )
         began = time.monotonic()
         trace = yield from narrated(
             "Routing the prompt", lambda _: model.route(prompt, router, chat=chat is True), run.stop
@@ -119,7 +121,9 @@ def _stream(
         stream.end(stopped=run.stop.is_set())
         view = commit()
     finished = stream.finished
-    words = f"Generated {finished.tokens} tokens in {finished.seconds:.1f} s: {finished.reason}." if finished else STOPPED
+    words = (
+        f"Generated {finished.tokens} tokens in {finished.seconds:.1f} s: {finished.reason}." if finished else STOPPED
+    )
     yield {**_pictures(view), "answer": pictures.answer(stream.column), "status": status_html("ok", words)}
 
 

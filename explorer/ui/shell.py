@@ -1,80 +1,82 @@
-"""What stands above the tabs: the header, the prompt with its buttons, the status line."""
+"""The page's shell: what stands above the tabs, on every tab the same."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from typing import Any
 
 import gradio as gr
 
-from explorer.records.library_record import LibraryRecord
-from explorer.ui.answers import status_html
-from explorer.ui.html import count_text, text
+from explorer.ui.engine import ModelState
+from explorer.ui.header import button_words, header_html
+from explorer.ui.options import LIMITS
+from explorer.ui.pictures import Updates
+from explorer.ui.state import View
 
-#: Short prompts of our own, one for each kind of task that the sample library knows.
 EXAMPLES = (
-    "What is 364 plus 257?",
-    "Complete the sentence with the past tense of the verb.\nToday I swim. Yesterday I",
-    "Translate English into Pig Latin.\n(English) The small dog sleeps.\n (Pig Latin)",
-    "Negate the sentence.\nthe farmers have sold the horses",
-    "This is a set of concepts: boat fisherman lake morning\nThis is a sentence that uses the concepts:",
-    "Write a correct answer to the given question based on the associated fact.\n"
-    "Fact: Bees carry pollen from flower to flower. \nQuestion: What carries pollen between flowers?",
+    "What is 312 plus 459?",
+    "Put into the past tense: She writes a letter.",
+    "Write in Pig Latin: good morning",
+    "Is this review good or bad? The soup was cold and the waiter rude.",
+    "Ask a question about this: Plants turn sunlight into sugar.",
+    "Sort these words: pear, apple, fig, cherry",
 )
-ANALYTICS_OFF = {"api_visibility": "private"}
+
+#: Puts the address of the view into the address bar and, where the browser lets it, on the clipboard.
+COPY = """
+async (query) => {
+  const url = location.origin + location.pathname + query;
+  history.replaceState(null, "", url);
+  let words = "The link stands in the address bar and was copied.";
+  try { await navigator.clipboard.writeText(url); } catch { words = "The link stands in the address bar."; }
+  const sign = '<span class="sign" aria-hidden="true">✓</span>';
+  return [`<div class="status ok" role="status">${sign}<span>${words}</span></div>`];
+}
+"""
 
 
-@dataclass(frozen=True, eq=False)
-class Shell:
-    """The components above the tabs."""
-
-    header: gr.HTML
-    prompt: gr.Textbox
-    chat: gr.Checkbox
-    route: gr.Button
-    generate: gr.Button
-    stop: gr.Button
-    status: gr.HTML
-    link: gr.Button
-
-
-def build_shell(prompt: str, record: LibraryRecord | None, words: str) -> Shell:
-    """Lay the shell out; `words` is the first status line."""
-    with gr.Row(equal_height=True, elem_classes="lx-head"):
-        header = gr.HTML(header_html(record, "not loaded"), elem_id="header", padding=False)
-        link = gr.Button("Copy link", size="sm", scale=0, min_width=96, elem_id="copy-link")
-    with gr.Row(equal_height=False, elem_classes="lx-prompt-row"):
-        box = gr.Textbox(
-            prompt, label="Prompt", lines=2, max_lines=8, scale=8, min_width=280, elem_id="prompt", autofocus=False
+def shell(view: View, model: ModelState, initial: Updates, first_words: str) -> dict[str, Any]:
+    """Header, prompt, buttons, examples, status line and strip."""
+    with gr.Row(elem_id="head-row"):
+        header = gr.HTML(header_html(view, model), elem_id="header")
+        copy = gr.Button("Copy link", size="sm", elem_id="copy-link", scale=0, min_width=90)
+    with gr.Row(elem_id="prompt-row"):
+        prompt = gr.Textbox(
+            value=view.routed.prompt if view.routed is not None else "",
+            label="Prompt",
+            placeholder="Type a prompt; Ctrl+Enter routes it",
+            lines=2,
+            max_lines=8,
+            max_length=LIMITS.prompt_characters,
+            elem_id="prompt",
+            scale=8,
+            min_width=260,
         )
-        with gr.Column(scale=3, min_width=260, elem_classes="lx-actions"):
-            with gr.Row():
-                route = gr.Button("Route", variant="primary", min_width=70, elem_id="route-button")
-                generate = gr.Button("Generate", min_width=80, elem_id="generate-button")
-                stop = gr.Button("Stop", variant="stop", min_width=60, elem_id="stop-button")
-            chat = gr.Checkbox(True, label="Chat template", container=False, elem_id="chat")
-    gr.Examples(
-        [[example] for example in EXAMPLES],
-        inputs=[box],
-        label="Examples",
-        example_labels=[_label(example) for example in EXAMPLES],
-        api_visibility="private",
-    )
-    status = gr.HTML(status_html("ok", words), elem_id="status", padding=False)
-    return Shell(header, box, chat, route, generate, stop, status, link)
+        with gr.Column(scale=2, min_width=200, elem_id="run-column"), gr.Row(elem_id="run-row"):
+            route = gr.Button(button_words("Route", model), variant="primary", elem_id="route-button", min_width=70)
+            generate = gr.Button(button_words("Generate", model), elem_id="generate-button", min_width=70)
+            stop = gr.Button("Stop", elem_id="stop-button", min_width=60)
+    _examples(prompt)
+    status = gr.HTML(first_words, elem_id="status")
+    strip = gr.HTML(initial["strip"], elem_id="strip")
+    return {
+        "header": header,
+        "copy": copy,
+        "prompt": prompt,
+        "route": route,
+        "generate": generate,
+        "stop": stop,
+        "status": status,
+        "strip": strip,
+        "address": gr.Textbox(visible="hidden", elem_id="address"),
+        "link": gr.Textbox(visible="hidden", elem_id="link"),
+        "timer": gr.Timer(1.0, active=True),
+    }
 
 
-def header_html(record: LibraryRecord | None, model: str) -> str:
-    """Title, library, base model and where it stands."""
-    chips = []
-    if record is not None:
-        chips.append(f"<span><b>{text(record.title)}</b>, {count_text(len(record.adapters), 'adapter')}</span>")
-        short = record.base_model.rpartition("/")[2] or "none named"
-        chips.append(f'<span title="{text(record.base_model)}">base {text(short)} · {text(model)}</span>')
-    else:
-        chips.append("<span>no library open</span>")
-    return f'<div class="lx-header"><h1>LoRA library explorer</h1>{"".join(chips)}</div>'
-
-
-def _label(example: str) -> str:
-    line = example.splitlines()[0]
-    return line if len(line) <= 44 else line[:41].rstrip() + "..."
+def _examples(prompt: gr.Textbox) -> None:
+    """Six prompts to start from; they are put in by the browser alone."""
+    with gr.Row(elem_id="examples-row"):
+        for example in EXAMPLES:
+            button = gr.Button(example, size="sm", elem_classes=["example"], min_width=60, scale=0)
+            button.click(None, None, prompt, js=f"() => {json.dumps(example)}", show_progress="hidden")

@@ -66,7 +66,7 @@ class View:
         highlighted: adapters that are not faded on the map; None: all.
         sized: whether the points of the map grow with the adapter's weight for the prompt.
         routed: the text in the strip.
-        stored: whether `routed` and `columns` come from the stored run.
+        stored, stored_columns: whether `routed` and `columns` come from the stored run.
         stale: whether the prompt or the router has changed since.
         token, layer, module, first, last: what the routing views look at (None: all).
         show_template: whether the strip shows the chat template's tokens.
@@ -83,6 +83,7 @@ class View:
     sized: bool = False
     routed: Routed | None = None
     stored: bool = False
+    stored_columns: bool = False
     stale: bool = False
     token: int | None = None
     layer: int | None = None
@@ -124,7 +125,7 @@ def stored_view(first: FirstView) -> View:
     )
     typed = [index for index, own in enumerate(prompt.trace.typed) if own]
     best = _heaviest(prompt.trace, typed)
-    view = replace(view_of(first.record), routed=routed, columns=columns, stored=True, sized=True)
+    view = replace(view_of(first.record), routed=routed, columns=columns, stored=True, stored_columns=True, sized=True)
     return replace(view, token=typed[-1] if typed else None, selected=best or view.selected)
 
 

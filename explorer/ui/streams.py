@@ -64,9 +64,7 @@ class AnswerStream:
         elif isinstance(event, Finished):
             self.finished = event
             state = "stopped" if event.reason is FinishReason.STOPPED else "done"
-            self.column = replace(
-                self.column, text=event.text, state=state, tokens=event.tokens, seconds=event.seconds
-            )
+            self.column = replace(self.column, text=event.text, state=state, tokens=event.tokens, seconds=event.seconds)
 
     def end(self, *, stopped: bool) -> None:
         """No more events: an answer that did not finish was stopped, or failed."""

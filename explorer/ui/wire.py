@@ -11,6 +11,7 @@ import inspect
 import logging
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -64,8 +65,9 @@ class Wire:
             "concurrency_limit": None,
             **options,
         }
-        return gr.on(
-            list(triggers),
+        # events of a gr.HTML are made up on the spot and can be called, but not put into gr.on
+        listen = triggers[0] if len(triggers) == 1 else partial(gr.on, list(triggers))
+        return listen(
             self._wrapped(handler, picks),
             inputs=[self.parts[name] for name in inputs],
             outputs=[self.parts[name] for name in dict.fromkeys([*outputs, STATUS])],
@@ -92,6 +94,8 @@ class Wire:
         return answer_pick if picks else answer
 
     def _named(self, updates: Updates) -> dict[Any, Any]:
+        if not updates:  # gradio takes an empty dict for a value
+            return {self.parts[STATUS]: gr.skip()}
         return {self.parts[name]: value for name, value in updates.items()}
 
     def _guarded(self, handler: Handler, request: gr.Request, values: Sequence[Any]) -> Generator[Updates]:
