@@ -21,7 +21,7 @@ from explorer.analysis.blocks import Matrix
 from explorer.errors import LibraryError
 
 COMPONENTS = 64
-# an embedding this much shorter than its vector is rounding error
+# an embedding this much shorter than its vector, or a vector this much shorter than the longest, is rounding error
 LOST = 1e-6
 
 
@@ -87,5 +87,6 @@ def _reduced(gram: Matrix) -> Matrix:
     kept = slice(count - min(COMPONENTS, count - 1), None)
     embedding = vectors[:, kept] * np.sqrt(np.clip(values[kept], 0.0, None))
     lengths = np.sqrt(np.clip(np.diag(gram), 0.0, None))
-    embedding[np.linalg.norm(embedding, axis=1) <= LOST * lengths] = 0.0
+    lost = (np.linalg.norm(embedding, axis=1) <= LOST * lengths) | (lengths <= LOST * lengths.max())
+    embedding[lost] = 0.0
     return np.asarray(embedding @ embedding.T)

@@ -19,10 +19,8 @@ from torch import Tensor
 from explorer.adapters.adapter import Adapter
 from explorer.adapters.low_rank import LowRank
 from explorer.analysis.blocks import Matrix
+from explorer.analysis.roots import ABSENT, symmetric_root
 from explorer.analysis.sites import layer_label
-
-# a direction below this share of the largest singular value counts as absent
-ABSENT = 1e-6
 
 
 @dataclass(frozen=True)
@@ -112,11 +110,7 @@ def _batches(updates: Sequence[LowRank]) -> Iterator[_Batch]:
     for places in groups.values():
         a = torch.stack([updates[index].a for index in places]).double()
         b = torch.stack([updates[index].b for index in places]).double()
-        values, vectors = torch.linalg.eigh(a @ a.mT)
-        roots = values.clamp(min=0).sqrt()
-        there = roots > roots[:, -1:] * ABSENT
-        root = (vectors * roots[:, None, :]) @ vectors.mT
-        inverse = (vectors * torch.where(there, 1 / torch.where(there, roots, 1.0), 0.0)[:, None, :]) @ vectors.mT
+        root, inverse = symmetric_root(a @ a.mT)
         core = root @ (b.mT @ b) @ root
         squares, turned = torch.linalg.eigh((core + core.mT) / 2)
         scale = torch.tensor([updates[index].scale for index in places], dtype=torch.float64)

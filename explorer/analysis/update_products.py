@@ -2,19 +2,25 @@
 
 <dW_i, dW_j> = s_i s_j sum over the sites of sum((B_i^T B_j) * (A_i A_j^T)): r x r matrices only. Any ranks, any
 initial basis; a site that an adapter lacks adds nothing.
+
+Each update is first written with orthonormal rows of A (R the symmetric root of A A^T: B A = (B R) (R^-1 A)). In an
+oblique basis the products would be large and cancel, which float32 cannot bear.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from explorer.adapters.adapter import Adapter
 from explorer.adapters.low_rank import LowRank
 from explorer.analysis.blocks import Matrix, Strip, block_sums, starts_of
+from explorer.analysis.roots import symmetric_root
 from explorer.analysis.sites import site_groups
 
 Rows = NDArray[np.float32]
@@ -44,21 +50,30 @@ def _products(a: Rows, b: Rows) -> Strip:
 
 
 def _stacked(updates: Sequence[LowRank]) -> tuple[Rows, Rows, Matrix]:
-    """All rows of A, all of s B^T, and each update's size, which has been divided out of its rows.
+    """All rows of A and all of B^T in orthonormal bases, and each update's size, divided out of its rows of B^T.
 
     With entries of at most 1, float32 products neither overflow nor vanish, however large or small an update is.
     """
     ranks = [update.rank for update in updates]
-    a = torch.cat([update.a.float() for update in updates]).numpy()
-    b = torch.cat([update.b.float().T for update in updates]).numpy()
-    weights = np.repeat([update.scale for update in updates], ranks) * _unit_peaks(a) * _unit_peaks(b)
-    sizes = np.maximum.reduceat(np.abs(weights), starts_of(ranks))
-    b *= (weights / np.repeat(np.where(sizes == 0, 1.0, sizes), ranks)).astype(np.float32)[:, None]
+    d_out, d_in = updates[0].shape
+    a, b = np.empty((sum(ranks), d_in), np.float32), np.empty((sum(ranks), d_out), np.float32)
+    sizes = np.empty(len(updates))
+    starts, alike = starts_of(ranks), defaultdict(list)
+    for index, rank in enumerate(ranks):
+        alike[rank].append(index)
+    for rank, indices in alike.items():
+        rows = (starts[indices][:, None] + np.arange(rank)).ravel()
+        own_a, own_b = _orthonormal([updates[index] for index in indices])
+        peaks = own_b.abs().amax(dim=(1, 2), keepdim=True)
+        a[rows] = own_a.reshape(-1, d_in).numpy()
+        b[rows] = (own_b / torch.where(peaks == 0, 1.0, peaks)).reshape(-1, d_out).numpy()
+        sizes[indices] = peaks.flatten().numpy() * [updates[index].scale for index in indices]
     return a, b, sizes
 
 
-def _unit_peaks(rows: Rows) -> Matrix:
-    """Divide each row by its largest magnitude, in place; returns those magnitudes."""
-    peaks = np.maximum(rows.max(axis=1), -rows.min(axis=1))
-    rows /= np.where(peaks == 0, 1, peaks)[:, None]
-    return peaks.astype(np.float64)
+def _orthonormal(updates: Sequence[LowRank]) -> tuple[Tensor, Tensor]:
+    """R^-1 A and (B R)^T of updates of one shape and rank, (n, rank, d_in) and (n, rank, d_out) float64."""
+    a = torch.stack([update.a for update in updates]).double()
+    b = torch.stack([update.b for update in updates]).double()
+    root, inverse = symmetric_root(a @ a.mT)
+    return inverse @ a, root @ b.mT

@@ -17,6 +17,7 @@ from explorer.ui.desk import Desk
 from explorer.ui.events import connect
 from explorer.ui.options import LIMITS, PageOptions
 from explorer.ui.page_acts import first_words
+from explorer.ui.preload import preload_head
 from explorer.ui.public import public_endpoints
 from explorer.ui.sessions import Session
 from explorer.ui.shell import shell
@@ -65,7 +66,7 @@ def launch_settings() -> dict[str, Any]:
     return {
         "theme": theme.theme(),
         "css": theme.css() + read_asset("layout.css"),
-        "head": theme.head(),
+        "head": theme.head() + preload_head(),
         "max_file_size": LIMITS.upload,
         "run_history": False,
         "ssr_mode": False,

@@ -38,8 +38,7 @@ def _page(wire: Wire) -> None:
         js="() => window.location.search",
     )
     parts["page"].unload(_closing(desk))
-    tick_parts = [name for name in page_acts.OPENED if name not in ("prompt", "tabs", *CHOICE)]
-    wire.on([parts["timer"].tick], page_acts.tick, [], tick_parts, queue=False)
+    wire.on([parts["timer"].tick], page_acts.tick, [], page_acts.TICKED, queue=False)
     wire.on([parts["tabs"].select], page_acts.pick_tab, picks=True, queue=False)
     made = wire.on([parts["copy"].click], page_acts.link_of, ["prompt", *CHOICE], ["link"], queue=False)
     made.then(None, [parts["link"]], [parts["status"]], js=COPY, show_progress="hidden")

@@ -25,7 +25,8 @@ from explorer.ui.state import TABS, View
 LONGEST_ADDRESS = 40_000
 STOP_SECONDS = 3.0
 MODEL_PARTS = ("header", "timer", "route", "generate", "compare")
-OPENED = (*pictures.EVERY_PART, *MODEL_PARTS, *CHOICE, "prompt", "tabs", "sized")
+TICKED = (*pictures.EVERY_PART, *MODEL_PARTS)
+OPENED = (*TICKED, *CHOICE, "prompt", "tabs")
 STOP_PARTS = (*pictures.ROUTING_PARTS, *pictures.COLUMN_PARTS, "answer", "map")
 
 

@@ -1,0 +1,224 @@
+"""The page in Chromium: what a reader is promised, done as a reader would do it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from adapter_files import adapter_members, write_adapter, write_zip, zip_folder
+from browser_page import SITES, Reader, small_library
+
+pytestmark = pytest.mark.browser
+Open = Callable[..., Reader]
+
+
+def click_point(reader: Reader, index: int) -> None:
+    box = reader.page.locator("#map-plot .points path").nth(index).bounding_box()
+    assert box is not None
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    reader.page.mouse.move(x, y)
+    reader.page.wait_for_timeout(200)
+    reader.page.mouse.click(x, y)
+
+
+def card_name(reader: Reader) -> str:
+    return str(reader.page.inner_text("#adapter-card .card-name"))
+
+
+def route(reader: Reader, prompt: str) -> None:
+    reader.type_prompt(prompt)
+    reader.page.click("#route-button")
+    reader.wait_status("Routed")
+
+
+def upload(reader: Reader, path: Path) -> None:
+    if not reader.page.locator("#zip-upload").is_visible():
+        reader.page.click("#intake button")
+    reader.page.set_input_files("#zip-upload input[type=file]", str(path))
+
+
+def test_a_click_on_the_map_shows_the_adapter(reader: Open) -> None:
+    one = reader()
+    before = card_name(one)
+    for index in range(6):
+        click_point(one, index)
+        one.page.wait_for_timeout(600)
+        if card_name(one) != before:
+            break
+    assert card_name(one) != before
+    assert card_name(one) in one.names_on_map()
+    assert one.complaints == []
+    assert one.outside == []
+
+
+def test_route_changes_the_heat_map_and_a_token_its_detail(reader: Open) -> None:
+    one = reader()
+    route(one, "the quick brown fox")
+    assert re.search(r"Routed \d+ tokens x 6 layers x 2 modules in [0-9.]+ s", one.status())
+    one.tab("Routing")
+    one.page.wait_for_selector("#overview-plot .js-plotly-plot")
+    first = one.cells()
+    route(one, "what is the sum of one and two")
+    one.page.wait_for_function(
+        "old => JSON.stringify(document.querySelector('#overview-plot .js-plotly-plot').data[0].z) !== old", arg=first
+    )
+    note = one.page.locator("text=Looking at token").first
+    told = note.inner_text()
+    one.page.locator("#strip [data-token]").first.click()
+    one.page.wait_for_function("old => !document.body.innerText.includes(old)", arg=told)
+    assert one.page.locator("#strip [aria-selected=true]").count() == 1
+    one.page.keyboard.press("ArrowRight")
+    one.page.wait_for_timeout(700)
+    assert one.page.locator("#strip [data-token]").nth(1).get_attribute("aria-selected") == "true"
+    assert one.complaints == []
+
+
+def test_a_changed_prompt_makes_the_routing_stale(reader: Open) -> None:
+    one = reader()
+    route(one, "the fox")
+    one.tab("Routing")
+    one.type_prompt("the dog")
+    one.wait_status("Route to refresh")
+    assert "stale-view" in (one.page.get_attribute("#routing-views", "class") or "")
+    one.type_prompt("the fox")
+    one.wait_status("fits the prompt")
+    one.page.fill("#arrow-top-k input", "2")
+    one.wait_status("Route to refresh")
+    one.page.click("#route-button")
+    one.wait_status("Routed")
+    one.page.wait_for_function("!document.querySelector('#routing-views').classList.contains('stale-view')")
+    assert "Arrow, top 2" in one.page.inner_text("body")
+
+
+def test_generate_streams_text_and_tokens(reader: Open) -> None:
+    one = reader()
+    one.tab("Routing")
+    one.type_prompt("a story about the sea")
+    one.page.fill("#generate-tokens input", "200")
+    one.page.click("#generate-button")
+    one.page.wait_for_selector("#answer .answer.running")
+    lengths = set()
+    while one.page.locator("#answer .answer.running").count():
+        lengths.add(one.page.locator("#strip .token.generated").count())
+        one.page.wait_for_timeout(60)
+    assert len(lengths) > 2, "the strip grew while the answer streamed"
+    assert "Generated 200 tokens" in one.wait_status("Generated 200 tokens")
+    assert one.page.locator("#strip .token.generated").count() == 199
+    assert one.complaints == []
+
+
+def test_four_columns_stream_at_once_and_stop_ends_all(reader: Open) -> None:
+    one = reader()
+    one.tab("Compare")
+    one.type_prompt("a story about the sea")
+    one.page.fill("#compare-tokens input", "256")
+    one.page.click("#compare-button")
+    one.page.wait_for_function("document.querySelectorAll('#columns .answer.running').length === 4")
+    one.page.click("#stop-button")
+    one.wait_status("Stopped")
+    one.page.wait_for_function("document.querySelectorAll('#columns .answer.stopped').length === 4")
+    texts = one.page.locator("#columns .answer-text").all_inner_texts()
+    one.page.wait_for_timeout(800)
+    assert one.page.locator("#columns .answer-text").all_inner_texts() == texts
+    one.page.fill("#compare-tokens input", "6")
+    one.page.fill("#reference textarea, #reference input", "the sea")
+    one.page.click("#compare-button")
+    one.wait_status("The reference answer was scored")
+    columns = one.page.locator("#columns .answer").all_inner_texts()
+    assert len(columns) == 4
+    assert all("6 tokens" in text and "nats" in text for text in columns)
+    assert one.complaints == []
+
+
+def test_an_uploaded_zip_is_reported_then_opened(reader: Open, tmp_path: Path) -> None:
+    one = reader()
+    old = one.names_on_map()
+    mine = small_library(tmp_path / "mine", "nobody/unknown-model", ["red", "green", "blue"])
+    write_adapter(mine / "odd", SITES, seed=9, config_extra={"use_dora": True}, base_model="nobody/unknown-model")
+    upload(one, zip_folder(mine, tmp_path / "mine.zip"))
+    one.page.wait_for_selector("#report .report")
+    report = one.page.inner_text("#report")
+    assert "red" in report
+    assert "map only" in report
+    assert one.names_on_map() == old, "nothing is replaced before the report was answered"
+    one.page.click("#open-candidate button, #open-candidate")
+    one.wait_status("is open", 60)
+    one.page.wait_for_function(
+        "[...document.querySelector('#map-plot .js-plotly-plot').data].flatMap(t => t.customdata || []).includes('red')"
+    )
+    assert one.names_on_map() == {"red", "green", "blue", "odd"}
+    one.type_prompt("the fox")
+    one.page.click("#route-button")
+    assert "unknown-model" in one.wait_status("not available", 60)
+    assert one.complaints == []
+
+
+def bad_zips(folder: Path) -> dict[str, Path]:
+    good = adapter_members(write_adapter(folder / "good", SITES))
+    (folder / "text.zip").write_text("this is no zip")
+    return {
+        "no zip": folder / "text.zip",
+        "leaves its folder": write_zip(folder / "up.zip", {"../../evil/adapter_config.json": b"{}"}),
+        "absolute": write_zip(folder / "absolute.zip", {"/etc/adapter_config.json": b"{}"}),
+        "nested": write_zip(folder / "nested.zip", {**good, "inner.zip": b"PK"}),
+        "pickles only": write_zip(
+            folder / "pickle.zip", {"one/adapter_model.bin": b"x", "one/adapter_config.json": b"{}"}
+        ),
+        "empty": write_zip(folder / "empty.zip", {"readme.txt": b"hello"}),
+        "a bomb": write_zip(folder / "bomb.zip", {"one/adapter_config.json": b"0" * 60_000_000}),
+    }
+
+
+def test_every_bad_zip_is_one_sentence_and_the_old_library_stays(reader: Open, tmp_path: Path) -> None:
+    one = reader()
+    old = one.names_on_map()
+    for kind, path in bad_zips(tmp_path).items():
+        one.page.evaluate(
+            "document.querySelector('#status').firstElementChild && (document.querySelector('#status .status').className = 'status')"
+        )
+        upload(one, path)
+        one.page.wait_for_selector("#status .status.error")
+        words = one.status().replace("!", "").strip()
+        assert words.endswith("."), kind
+        assert "\n" not in words, kind
+        assert "Traceback" not in words, kind
+        assert "went wrong inside" not in words, kind
+        assert one.names_on_map() == old, kind
+    assert one.complaints == []
+
+
+def test_two_sessions_never_see_each_other(reader: Open, tmp_path: Path) -> None:
+    one, two = reader(), reader()
+    mine = small_library(tmp_path / "mine", "nobody/unknown-model", ["secret_a", "secret_b", "secret_c", "secret_d"])
+    upload(one, zip_folder(mine, tmp_path / "mine.zip"))
+    one.page.wait_for_selector("#report .report")
+    one.page.click("#open-candidate")
+    one.wait_status("is open", 60)
+    route(two, "the fox")
+    assert "secret" not in two.page.content()
+    assert "add" in two.names_on_map()
+    one.page.wait_for_function("document.body.innerText.includes('secret_a')")
+
+
+def test_a_link_restores_the_view_and_hostile_ones_do_no_harm(reader: Open) -> None:
+    one = reader("?prompt=the+fox&router=arrow&topk=2&tab=Routing&layer=3&adapter=plural")
+    one.wait_status("Routed")
+    assert one.page.get_by_role("tab", name="Routing").get_attribute("aria-selected") == "true"
+    one.page.wait_for_function("document.body.innerText.includes('layer 3')")
+    assert "Arrow, top 2" in one.page.inner_text("body")
+    two = reader("?lib=../../etc/passwd&topk=-1&tab=%3Cscript%3Ealert(1)%3C/script%3E&layer=x&router=rm")
+    words = two.wait_status("left out")
+    assert "lib" in words
+    assert two.complaints == []
+
+
+def test_an_empty_prompt_is_told_in_words(reader: Open) -> None:
+    one = reader()
+    one.type_prompt("   ")
+    one.page.click("#route-button")
+    assert "Prompt: is empty" in one.wait_status("is empty")
+    one.type_prompt("word " * 1500)
+    one.page.click("#route-button")
+    assert "too long" in one.wait_status("too long")
