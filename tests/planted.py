@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from explorer.adapters.adapter import Adapter, AdapterNotes, Status, Verdict
 from explorer.adapters.low_rank import LowRank
+from explorer.analysis.similarity import Similarity
 
 SITES = {
     "model.layers.0.self_attn.q_proj": (24, 32),
@@ -80,3 +82,14 @@ def in_other_bases(adapters: Sequence[Adapter], seed: int = 1) -> list[Adapter]:
             updates[site] = LowRank((m @ update.a.double()).float(), b.float(), update.scale)
         result.append(replace(adapter, updates=updates))
     return result
+
+
+def of_rows(rows: object) -> Similarity:
+    """Cosines of the rows of a small matrix."""
+    vectors = np.asarray(rows, dtype=float)
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    vectors = vectors / np.where(lengths == 0, 1, lengths)
+    values = np.clip(vectors @ vectors.T, -1, 1)
+    np.fill_diagonal(values, 1.0)
+    names = tuple(f"a{index}" for index in range(len(vectors)))
+    return Similarity(names, values, "update", (1.0,) * len(names))

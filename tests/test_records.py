@@ -121,9 +121,14 @@ def test_titles_of_clusters() -> None:
     adapters = planted(3, 4)
     assert cluster_title(library_record(library_of(adapters), n_clusters=3), 1) == "1 family 1"
     adapters[4] = replace(adapters[4], notes=replace(adapters[4].notes, family="arithmetic"))
-    assert cluster_title(library_record(library_of(adapters), n_clusters=3), 1) == "1 arithmetic (1 of 4)" or (
-        cluster_title(library_record(library_of(adapters), n_clusters=3), 1) == "1 family 1 (3 of 4)"
-    )
+    assert cluster_title(library_record(library_of(adapters), n_clusters=3), 1) == "1 family 1 (3 of 4)"
+    for place, family in ((7, "grammar"), (10, "nli")):
+        adapters[place] = replace(adapters[place], notes=replace(adapters[place].notes, family=family))
+    assert cluster_title(library_record(library_of(adapters), n_clusters=3), 1) == "1 mixed"
+    strangers = [
+        replace(adapter, notes=replace(adapter.notes, family=f"own {index}")) for index, adapter in enumerate(adapters)
+    ]
+    assert cluster_title(library_record(library_of(strangers), n_clusters=3), 1) == "1 mixed"
     nameless = [replace(adapter, notes=replace(adapter.notes, family="")) for adapter in adapters]
     assert cluster_title(library_record(library_of(nameless), n_clusters=3), 2) == "cluster 2"
 

@@ -110,7 +110,7 @@ def _batches(updates: Sequence[LowRank]) -> Iterator[_Batch]:
     for places in groups.values():
         a = torch.stack([updates[index].a for index in places]).double()
         b = torch.stack([updates[index].b for index in places]).double()
-        root, inverse = symmetric_root(a @ a.mT)
+        root, inverse = (torch.from_numpy(each) for each in symmetric_root((a @ a.mT).numpy()))
         core = root @ (b.mT @ b) @ root
         squares, turned = torch.linalg.eigh((core + core.mT) / 2)
         scale = torch.tensor([updates[index].scale for index in places], dtype=torch.float64)

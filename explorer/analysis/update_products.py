@@ -9,34 +9,46 @@ oblique basis the products would be large and cancel, which float32 cannot bear.
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from threadpoolctl import threadpool_limits
 
 from explorer.adapters.adapter import Adapter
 from explorer.adapters.low_rank import LowRank
 from explorer.analysis.blocks import Matrix, Strip, block_sums, starts_of
 from explorer.analysis.roots import symmetric_root
-from explorer.analysis.sites import site_groups
+from explorer.analysis.sites import SiteGroup, site_groups
 
 Rows = NDArray[np.float32]
+MOST_WORKERS = 8
 
 
 def update_products(adapters: Sequence[Adapter]) -> Matrix:
     """(N, N) inner products of N adapters' updates, summed site by site in float64.
 
     At a site, all factors are stacked to R rows, and both R x R products are taken at once: O(R^2 (d_in + d_out)).
+    The sites are shared out among threads that each compute alone: threads inside one product wait for each other
+    actively, which costs a multiple of the work as soon as anything else runs on the machine.
     """
     total = np.zeros((len(adapters), len(adapters)))
-    for group in site_groups(adapters):
-        a, b, sizes = _stacked(group.updates)
-        blocks = block_sums([update.rank for update in group.updates], _products(a, b))
-        total[np.ix_(group.members, group.members)] += blocks * np.outer(sizes, sizes)
+    groups = list(site_groups(adapters))
+    workers = min(os.cpu_count() or 1, MOST_WORKERS, max(len(groups), 1))
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(workers) as pool:
+        for group, products in zip(groups, pool.map(_site_products, groups), strict=True):
+            total[np.ix_(group.members, group.members)] += products
     return total
+
+
+def _site_products(group: SiteGroup) -> Matrix:
+    """The inner products of the updates at one site, (n, n)."""
+    a, b, sizes = _stacked(group.updates)
+    blocks = block_sums([update.rank for update in group.updates], _products(a, b))
+    return np.asarray(blocks * np.outer(sizes, sizes))
 
 
 def _products(a: Rows, b: Rows) -> Strip:
@@ -64,16 +76,16 @@ def _stacked(updates: Sequence[LowRank]) -> tuple[Rows, Rows, Matrix]:
     for rank, indices in alike.items():
         rows = (starts[indices][:, None] + np.arange(rank)).ravel()
         own_a, own_b = _orthonormal([updates[index] for index in indices])
-        peaks = own_b.abs().amax(dim=(1, 2), keepdim=True)
-        a[rows] = own_a.reshape(-1, d_in).numpy()
-        b[rows] = (own_b / torch.where(peaks == 0, 1.0, peaks)).reshape(-1, d_out).numpy()
-        sizes[indices] = peaks.flatten().numpy() * [updates[index].scale for index in indices]
+        peaks = np.abs(own_b).max(axis=(1, 2))
+        a[rows] = own_a.reshape(-1, d_in)
+        b[rows] = (own_b / np.where(peaks == 0, 1.0, peaks)[:, None, None]).reshape(-1, d_out)
+        sizes[indices] = peaks * [updates[index].scale for index in indices]
     return a, b, sizes
 
 
-def _orthonormal(updates: Sequence[LowRank]) -> tuple[Tensor, Tensor]:
+def _orthonormal(updates: Sequence[LowRank]) -> tuple[Matrix, Matrix]:
     """R^-1 A and (B R)^T of updates of one shape and rank, (n, rank, d_in) and (n, rank, d_out) float64."""
-    a = torch.stack([update.a for update in updates]).double()
-    b = torch.stack([update.b for update in updates]).double()
-    root, inverse = symmetric_root(a @ a.mT)
-    return inverse @ a, root @ b.mT
+    a = np.stack([update.a.double().numpy() for update in updates])
+    b = np.stack([update.b.double().numpy() for update in updates])
+    root, inverse = symmetric_root(a @ a.swapaxes(1, 2))
+    return inverse @ a, root @ b.swapaxes(1, 2)

@@ -145,12 +145,14 @@ def with_clusters(record: LibraryRecord, n_clusters: int | None, seed: int = DEF
 
 
 def cluster_title(record: LibraryRecord, label: int) -> str:
-    """A cluster's name for a reader: the family most of it belongs to, where that is known."""
+    """A cluster's name for a reader: the family that at least half of it belongs to, where there is one."""
     own = [adapter for adapter, other in zip(record.adapters, record.clustering.labels, strict=True) if other == label]
     families = Counter(adapter.family for adapter in own if adapter.family)
     if not families:
         return f"cluster {label}"
     family, count = families.most_common(1)[0]
+    if 2 * count < len(own):
+        return f"{label} mixed"
     return f"{label} {family}" + ("" if count == len(own) else f" ({count} of {len(own)})")
 
 

@@ -67,7 +67,7 @@ def read_prompt_record(folder: Path) -> PromptRecord:
         data = json.loads((folder / TEXT).read_text(encoding="utf-8"))
         if data["format"] != FORMAT:
             raise ValueError("a prompt record of another format")
-        with np.load(folder / NUMBERS, allow_pickle=False) as arrays:
+        with (folder / NUMBERS).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             trace = _trace(data["trace"], arrays["weights"].astype(np.float32), arrays["scores"].astype(np.float32))
         answers = tuple(Answer(**answer) for answer in data["answers"])
         return PromptRecord(data["prompt"], data["chat"], trace, answers, data["library_hash"], data["base_model"])

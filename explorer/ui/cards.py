@@ -12,6 +12,7 @@ from explorer.ui.palette import mark
 
 #: Long texts from a library's own files are cut here; nobody reads more on a card.
 _LONGEST = 600
+_SPACES = {"update": "whole updates", "parameters": "factors A and B", "subspace": "input directions"}
 
 
 def adapter_card_html(summary: AdapterSummary, record: LibraryRecord) -> str:
@@ -77,7 +78,7 @@ def map_note_html(record: LibraryRecord) -> str:
     if record.projection.method == "umap":
         sentence = (
             "UMAP keeps neighbourhoods, not distances: gaps and directions on this map are no evidence. "
-            "The nearest adapters with their scores, measured on the updates themselves, stand in the card."
+            "The nearest adapters and their scores, in the true space, stand in the card."
         )
     elif record.projection.method == "pca":
         sentence = "Too few adapters for UMAP: this is a PCA of the similarities. The scores in the card are exact."
@@ -122,7 +123,8 @@ def _nearest(summary: AdapterSummary, record: LibraryRecord) -> str:
         f"<data>{near.score:.3f}</data></li>"
         for near in summary.neighbours[:5]
     )
-    return f'<h4>Nearest by cosine</h4><ol class="lx-nearest">{rows}</ol>'
+    space = text(_SPACES.get(record.similarity.measure, record.similarity.measure))
+    return f'<h4>Nearest by cosine of {space}</h4><ol class="lx-nearest">{rows}</ol>'
 
 
 def _examples(examples: tuple[str, ...]) -> str:

@@ -16,7 +16,7 @@ from explorer.ui.wire import Wire
 
 TEXT = ("prompt", "chat", *CHOICE)
 SAMPLING = ("generate_tokens", "generate_temperature", "generate_seed")
-LAST = {"trigger_mode": "always_last"}
+LAST: dict[str, Any] = {"trigger_mode": "always_last"}
 
 
 def connect(wire: Wire) -> None:

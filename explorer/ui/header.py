@@ -16,10 +16,11 @@ def header_html(view: View, model: ModelState) -> str:
     base = shortened(record.base_model.rpartition("/")[2], 40) if record and record.base_model else "not named"
     state = model.text if model.kind == "ready" else _WORDS[model.kind]
     return (
-        '<div class="page-head"><h1>LoRA library explorer</h1>'
-        f'<span class="chip" id="library-chip">library <b>{text(title)}</b></span>'
-        f'<span class="chip" id="base-chip">base model <b>{text(base)}</b></span>'
-        f'<span class="chip model-{model.kind}" id="model-chip" title="{text(model.text)}">{text(state)}</span></div>'
+        '<div class="lx-head"><h1>LoRA library explorer</h1>'
+        f'<span class="lx-chip" id="library-chip">library <b>{text(title)}</b></span>'
+        f'<span class="lx-chip" id="base-chip">base model <b>{text(base)}</b></span>'
+        f'<span class="lx-chip model-{model.kind}" id="model-chip" title="{text(model.text)}">{text(state)}</span>'
+        "</div>"
     )
 
 

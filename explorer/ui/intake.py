@@ -25,7 +25,7 @@ from explorer.ui.sessions import Session
 from explorer.ui.state import view_of
 
 REPORT = ("report", "decide", "zip")
-OPENED = (*pictures.EVERY_PART, *REPORT, "header", "timer")
+OPENED = (*pictures.EVERY_PART, *REPORT, "header", "timer", "intake")
 
 
 def read_zip(desk: Desk, session: Session, path: Any) -> Iterator[Updates]:
@@ -78,7 +78,7 @@ def open_candidate(desk: Desk, session: Session) -> Iterator[Updates]:
     session.stop()
     if session.adopt() is not candidate:
         raise LibraryError("The library", "was replaced meanwhile", fix="Look at the report again.")
-    view = session.change(lambda view: replace(view_of(record), tab=view.tab))
+    view = session.change(lambda view: replace(view_of(record), tab=view.tab, sized=view.sized))
     desk.engine.start(candidate.base_model, trusted=candidate.trusted)
     words = f"{record.title} is open: {count_text(len(record.names), 'adapter')}. Type a prompt and route it."
     yield {
@@ -87,6 +87,7 @@ def open_candidate(desk: Desk, session: Session) -> Iterator[Updates]:
         "decide": gr.update(visible=False),
         "header": header_html(view, desk.model_state(session)),
         "timer": gr.update(active=True),
+        "intake": gr.update(open=False),
         "status": status_html("ok", words),
     }
 

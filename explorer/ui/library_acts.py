@@ -24,8 +24,11 @@ from explorer.ui.state import View
 
 MOST_CLUSTERS = 64
 CARD = ("map", "card", "spectrum", "layer_norms")
-CLUSTERS = ("map", "legend", "library_card", "silhouette", "heat", "table", "clusters", *CARD, "map_note", "strip")
-CLUSTERS += ("overview", "detail", "share")
+CLUSTERS = (
+    *CARD,
+    *("legend", "library_card", "silhouette", "heat", "table", "clusters", "map_note"),
+    *("strip", "overview", "detail", "share"),
+)
 
 
 def pick_adapter(_: Desk, session: Session, picked: gr.EventData) -> Updates:

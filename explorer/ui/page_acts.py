@@ -20,7 +20,8 @@ from explorer.ui.links import Link, query_of, read_query
 from explorer.ui.pictures import Updates
 from explorer.ui.routing_acts import route
 from explorer.ui.sessions import Session
-from explorer.ui.state import TABS, View
+from explorer.ui.state import TABS, Tab, View
+from explorer.ui.traces_view import layers
 
 LONGEST_ADDRESS = 40_000
 STOP_SECONDS = 3.0
@@ -30,9 +31,11 @@ OPENED = (*TICKED, *CHOICE, "prompt", "tabs")
 STOP_PARTS = (*pictures.ROUTING_PARTS, *pictures.COLUMN_PARTS, "answer", "map")
 
 
-def first_words(view: View) -> str:
+def first_words(view: View, problem: str = "") -> str:
     """The status line of a page that was just opened."""
     routed = view.routed
+    if problem and view.record is None:
+        return status_html("error", problem)
     if view.record is None:
         return status_html("busy", "Opening the library")
     if routed is None or not view.stored:
@@ -48,7 +51,7 @@ def open_page(desk: Desk, session: Session, address: Any) -> Iterator[Updates]:
     if view.record is None and desk.settled:
         view = _first(desk, session)
     shown = pictures.everything(view) if view.record is not None and desk.first is None else {}
-    yield {**shown, **model_parts(desk, session), "status": first_words(view)}
+    yield {**shown, **model_parts(desk, session), "status": first_words(view, desk.shared_problem)}
     if link != Link():
         yield from _follow(desk, session, link)
     if refused:
@@ -73,7 +76,7 @@ def _follow(desk: Desk, session: Session, link: Link) -> Iterator[Updates]:
     controls = {**controls, **{part: _valued(controls.get(part), value) for part, value in settings.items()}}
     if link.tab is not None:
         controls["tabs"] = gr.update(selected=link.tab)
-        session.change(lambda view: replace(view, tab=link.tab))
+        session.change(lambda view: replace(view, tab=_tab(link.tab) or view.tab))
     yield {**controls, **_chosen(session, link)}
     view = session.view
     if link.prompt is None or (view.routed is not None and view.routed.prompt == link.prompt and not settings):
@@ -106,7 +109,7 @@ def _chosen(session: Session, link: Link) -> Updates:
         return replace(view, layer=link.layer, selected=link.adapter if known else view.selected)
 
     view = session.change(choose)
-    if view.routed is not None and link.layer not in (None, *pictures.layers(view.routed.trace)):
+    if view.routed is not None and link.layer not in (None, *layers(view.routed.trace)):
         view = session.change(lambda view: replace(view, layer=None))
     shown = pictures.chosen_adapter(view) if link.adapter is not None else {}
     return {**shown, **(pictures.routing(view) if view.routed is not None and link.layer is not None else {})}
@@ -185,6 +188,11 @@ def pick_tab(_: Desk, session: Session, picked: gr.EventData) -> Updates:
     """Another tab is in front; only a link needs to know."""
     data = picked._data
     name = data.get("value") if isinstance(data, dict) else None
-    if name in TABS:
-        session.change(lambda view: replace(view, tab=name))
+    tab = _tab(name)
+    if tab is not None:
+        session.change(lambda view: replace(view, tab=tab))
     return {}
+
+
+def _tab(name: object) -> Tab | None:
+    return next((tab for tab in TABS if tab == name), None)

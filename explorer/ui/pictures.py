@@ -19,8 +19,10 @@ from explorer.ui.traces_view import layers, modules, shares
 Updates = dict[str, Any]
 ALL = "all"
 
-LIBRARY_PARTS = ("map", "legend", "map_note", "card", "spectrum", "layer_norms", "library_card", "silhouette")
-LIBRARY_PARTS += ("heat", "table", "clusters", "glance")
+LIBRARY_PARTS = (
+    *("map", "legend", "map_note", "card", "spectrum", "layer_norms"),
+    *("library_card", "silhouette", "heat", "table", "clusters", "glance"),
+)
 ROUTING_PARTS = ("strip", "overview", "detail", "entropy", "share", "routed_note", "views", "layer", "module", "range")
 COLUMN_PARTS = tuple(f"column_{index}" for index in range(LIMITS.columns))
 ADAPTER_PICKERS = ("router_single_name", *(f"adapter_{index}" for index in range(LIMITS.columns)))
@@ -135,7 +137,7 @@ def over_tokens(view: View) -> Updates:
         "entropy": figures.entropy_figure(routed.trace, view.tokens, view.module),
         "share": figures.share_figure(routed.trace, record, tokens=view.tokens),
         "routed_note": routed_note(view),
-        "views": gr.update(elem_classes=["stale-view"] if view.stale else []),
+        "views": gr.update(elem_classes=["lx-stale"] if view.stale else []),
     }
 
 
@@ -173,7 +175,7 @@ def routed_note(view: View) -> str:
     source = "Stored run, shown without the model" if view.stored else "This run"
     place = f"layer {ALL if view.layer is None else view.layer}, module {_word(view.module)}"
     token = repr(routed.trace.tokens[view.token]) if view.token is not None else "none"
-    return f'<p class="quiet">{text(f"{source}: {routed.trace.router}. Looking at token {token}, {place}.")}</p>'
+    return f'<p class="lx-quiet">{text(f"{source}: {routed.trace.router}. Looking at token {token}, {place}.")}</p>'
 
 
 def range_text(view: View) -> str:
@@ -215,12 +217,12 @@ def glance(view: View) -> str:
         return ""
     title = "Stored run: one prompt, four routers" if view.stored_columns else "The latest comparison"
     cells = "".join(
-        f'<div class="glance-cell"><b>{text(column.label)}</b><p>{text(column.text or column.problem)}</p></div>'
+        f'<div class="lx-glance-cell"><b>{text(column.label)}</b><p>{text(column.text or column.problem)}</p></div>'
         for column in answers
     )
     return (
-        f'<section class="glance" aria-label="Answers"><h4>{text(title)}</h4>'
-        f'<div class="glance-row">{cells}</div></section>'
+        f'<section class="lx-glance" aria-label="Answers"><h4>{text(title)}</h4>'
+        f'<div class="lx-glance-row">{cells}</div></section>'
     )
 
 

@@ -15,5 +15,6 @@ ASSETS = Path(gradio.__file__).parent / "templates" / "frontend" / "assets"
 def preload_head() -> str:
     """A preload tag for each such script that this release of Gradio has ("" for none)."""
     return "".join(
-        f'<link rel="modulepreload" href="./assets/{script.name}">\n' for script in sorted(ASSETS.glob("PlotlyPlot-*.js"))
+        f'<link rel="modulepreload" href="./assets/{script.name}">\n'
+        for script in sorted(ASSETS.glob("PlotlyPlot-*.js"))
     )

@@ -49,7 +49,7 @@ def _session(desk: Desk, request: gr.Request) -> Session:
 
 
 def _library(desk: Desk) -> Callable[..., Any]:
-    def library(source: str, request: gr.Request) -> dict:
+    def library(source: str, request: gr.Request) -> dict[str, Any]:
         """Open a library for this client ("" or "current": tell about the one that is open)."""
         with _told():
             session = _session(desk, request)
@@ -82,7 +82,7 @@ def _route(desk: Desk) -> Callable[..., Any]:
         temperature: float = 1.0,
         adapter: str = "",
         chat: bool = True,
-    ) -> dict:
+    ) -> dict[str, Any]:
         """Route a prompt: the share of each adapter, and for each token the adapter that weighs most."""
         with _told():
             model = desk.routed(_session(desk, request))
@@ -143,7 +143,7 @@ def _compare(desk: Desk) -> Callable[..., Any]:
         max_new_tokens: int = 64,
         sampling_temperature: float = 0.0,
         seed: int = 0,
-    ) -> list[dict]:
+    ) -> list[dict[str, Any]]:
         """Answer a prompt with up to four routers in one batch."""
         with _told():
             model = desk.routed(_session(desk, request))

@@ -48,7 +48,7 @@ def route(desk: Desk, session: Session, prompt: Any, chat: Any, key: Any, *setti
         )
         routed = Routed(prompt, chat is True, choice, trace, time.monotonic() - began)
         view = session.change(lambda view: with_trace(view, routed))
-        yield {**_pictures(view), "status": status_html("ok", f"Routed {pictures.measured(routed)} {_took(routed)}.")}
+        yield {**_pictures(view), "status": status_html("ok", told(routed))}
     except Stopped:
         yield {"status": status_html("ok", STOPPED)}
     finally:
@@ -141,8 +141,10 @@ def _pictures(view: View) -> Updates:
     return {**shown, "map": pictures.the_map(view)} if view.sized else shown
 
 
-def _took(routed: Routed) -> str:
-    return f"in {routed.seconds:.2f} s" if routed.seconds is not None else ""
+def told(routed: Routed) -> str:
+    """The status line of a routed text."""
+    took = f" in {routed.seconds:.2f} s" if routed.seconds is not None else ", a stored run"
+    return f"Routed {pictures.measured(routed)}{took}."
 
 
 def check_stale(desk: Desk, session: Session, prompt: Any, chat: Any, key: Any, *settings: Any) -> Updates:
@@ -153,10 +155,11 @@ def check_stale(desk: Desk, session: Session, prompt: Any, chat: Any, key: Any, 
     stale = not _same(view.routed, prompt, chat, key, settings, pictures.routable(view.record))
     if stale == view.stale:
         return {}
-    view = session.change(lambda view: replace(view, stale=stale))
-    words = "The prompt or the router has changed. Route to refresh." if stale else "What is shown fits the prompt."
+    routed = view.routed
+    session.change(lambda view: replace(view, stale=stale))
+    words = "The prompt or the router has changed. Route to refresh." if stale else told(routed)
     return {
-        "views": gr.update(elem_classes=["stale-view"] if stale else []),
+        "views": gr.update(elem_classes=["lx-stale"] if stale else []),
         "status": status_html("stale" if stale else "ok", words),
     }
 
@@ -209,8 +212,8 @@ def look_at(_: Desk, session: Session, layer: Any, module: Any, tokens: Any, tem
     first, last = token_range(tokens, len(trace.tokens))
 
     def looking(view: View) -> View:
-        chosen = {"layer": chosen_layer, "module": chosen_module, "first": first, "last": last}
-        return replace(view, show_template=template is True, **chosen)
+        view = replace(view, layer=chosen_layer, module=chosen_module, first=first, last=last)
+        return replace(view, show_template=template is True)
 
     view = session.change(looking)
     return {**pictures.over_tokens(view), **pictures.one_token(view)}

@@ -29,8 +29,8 @@ async (query) => {
   history.replaceState(null, "", url);
   let words = "The link stands in the address bar and was copied.";
   try { await navigator.clipboard.writeText(url); } catch { words = "The link stands in the address bar."; }
-  const sign = '<span class="sign" aria-hidden="true">✓</span>';
-  return [`<div class="status ok" role="status">${sign}<span>${words}</span></div>`];
+  const sign = '<span class="lx-sign" aria-hidden="true">✓</span>';
+  return [`<div class="lx-status ok" role="status">${sign}<span>${words}</span></div>`];
 }
 """
 
@@ -78,5 +78,5 @@ def _examples(prompt: gr.Textbox) -> None:
     """Six prompts to start from; they are put in by the browser alone."""
     with gr.Row(elem_id="examples-row"):
         for example in EXAMPLES:
-            button = gr.Button(example, size="sm", elem_classes=["example"], min_width=60, scale=0)
+            button = gr.Button(example, size="sm", elem_classes=["lx-example"], min_width=60, scale=0)
             button.click(None, None, prompt, js=f"() => {json.dumps(example)}", show_progress="hidden")

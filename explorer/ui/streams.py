@@ -9,6 +9,7 @@ import numpy as np
 
 from explorer.models.events import Finished, FinishReason, GenerationEvent, PromptRead, TokenEmitted, TokenRouted
 from explorer.routing.trace import RoutingTrace
+from explorer.ui.answers import ColumnState
 from explorer.ui.options import LIMITS
 from explorer.ui.state import Column
 
@@ -63,7 +64,7 @@ class AnswerStream:
             self._traces.append(event.trace)
         elif isinstance(event, Finished):
             self.finished = event
-            state = "stopped" if event.reason is FinishReason.STOPPED else "done"
+            state: ColumnState = "stopped" if event.reason is FinishReason.STOPPED else "done"
             self.column = replace(self.column, text=event.text, state=state, tokens=event.tokens, seconds=event.seconds)
 
     def end(self, *, stopped: bool) -> None:

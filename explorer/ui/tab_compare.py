@@ -16,14 +16,14 @@ from explorer.ui.state import View
 from explorer.ui.tab_routing import sampling_controls
 
 NOTE = (
-    '<p class="quiet">All columns answer the prompt above in one batch, with one seed. Arrow and Weighted take their '
-    "settings from the Routing tab.</p>"
+    '<p class="lx-quiet">All columns answer the prompt above in one batch, with one seed. '
+    "Arrow and Weighted take their settings from the Routing tab.</p>"
 )
 
 
 def compare_tab(view: View, model: ModelState, initial: Updates) -> dict[str, Any]:
     """Make the tab's parts, filled with `initial`."""
-    with gr.Row(elem_classes=["controls"], equal_height=True):
+    with gr.Row(elem_classes=["lx-controls"], equal_height=True):
         with gr.Column(scale=3, min_width=300):
             parts = sampling_controls("compare")
         with gr.Column(scale=3, min_width=240):

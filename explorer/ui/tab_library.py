@@ -16,7 +16,7 @@ from explorer.ui.state import View
 def library_tab(view: View, initial: Updates, *, allow_local: bool) -> dict[str, Any]:
     """Make the tab's parts, filled with `initial`."""
     parts = _intake(allow_local)
-    with gr.Row(elem_classes=["pair"]):
+    with gr.Row(elem_classes=["lx-pair"]):
         with gr.Column(scale=3, min_width=320):
             parts["map"] = _plot(initial["map"], "map-plot")
             parts["legend"] = gr.HTML(initial["legend"], elem_id="legend")
@@ -32,7 +32,7 @@ def library_tab(view: View, initial: Updates, *, allow_local: bool) -> dict[str,
                 with gr.Column(min_width=200):
                     parts["layer_norms"] = _plot(initial["layer_norms"], "layer-plot")
     parts["glance"] = gr.HTML(initial["glance"], elem_id="glance")
-    with gr.Row(elem_classes=["pair"]):
+    with gr.Row(elem_classes=["lx-pair"]):
         with gr.Column(scale=3, min_width=320):
             parts |= _cluster_controls(view, initial)
             parts["silhouette"] = _plot(initial["silhouette"], "silhouette-plot")
@@ -72,10 +72,10 @@ def _cluster_controls(view: View, initial: Updates) -> dict[str, Any]:
 
 def _intake(allow_local: bool) -> dict[str, Any]:
     """Ways to another library; each ends in a report before anything is replaced."""
-    with gr.Accordion("Open another library", open=False, elem_id="intake"):
+    with gr.Accordion("Open another library", open=False, elem_id="intake") as intake:
         with gr.Row():
             with gr.Column(min_width=260):
-                upload = gr.File(label="Zip of PEFT adapter folders", elem_id="zip-upload", height=110, type="filepath")
+                upload = gr.File(label="Zip of PEFT adapter folders", elem_id="zip-upload", height=140, type="filepath")
             with gr.Column(min_width=260):
                 places = "a folder of this machine or a Hub repository" if allow_local else "a Hub repository"
                 source = gr.Textbox(
@@ -91,6 +91,7 @@ def _intake(allow_local: bool) -> dict[str, Any]:
             accept = gr.Button("Open this library", variant="primary", elem_id="open-candidate")
             keep = gr.Button("Keep the current one", elem_id="keep-current")
     return {
+        "intake": intake,
         "zip": upload,
         "source": source,
         "read": read,

@@ -23,7 +23,7 @@ def routing_tab(view: View, initial: Updates) -> dict[str, Any]:
     """Make the tab's parts, filled with `initial`."""
     names = routable(view.record)
     best = view.selected if view.selected in names else (names[0] if names else None)
-    with gr.Row(elem_classes=["controls"]):
+    with gr.Row(elem_classes=["lx-controls"]):
         parts = router_controls(names, best)
         parts["chat"] = gr.Checkbox(
             True if view.routed is None else view.routed.chat,
@@ -32,12 +32,12 @@ def routing_tab(view: View, initial: Updates) -> dict[str, Any]:
             elem_id="chat",
             min_width=130,
         )
-    with gr.Row(elem_classes=["pair"]):
+    with gr.Row(elem_classes=["lx-pair"]):
         with gr.Column(scale=3, min_width=300):
             parts["answer"] = gr.HTML(initial["answer"], elem_id="answer")
         with gr.Column(scale=2, min_width=300):
             parts |= sampling_controls("generate")
-    with gr.Row(elem_classes=["controls"]):
+    with gr.Row(elem_classes=["lx-controls"]):
         parts |= _looking(view, initial)
     parts["routed_note"] = gr.HTML(initial["routed_note"])
     with gr.Column(elem_id="routing-views") as views:
@@ -68,7 +68,7 @@ def _looking(view: View, initial: Updates) -> dict[str, Any]:
         "module": gr.Dropdown(
             label="Module", elem_id="module", min_width=120, **{"choices": [ALL], "value": ALL, **module}
         ),
-        "range": gr.Textbox(label="Tokens", elem_id="token-range", min_width=120, max_lines=1, **tokens),
+        "range": gr.Textbox(label="Tokens to look at", elem_id="token-range", min_width=120, max_lines=1, **tokens),
         "template": gr.Checkbox(
             view.show_template, label="Show the template's tokens", elem_id="show-template", min_width=170
         ),
@@ -82,9 +82,9 @@ def _props(update: Any) -> dict[str, Any]:
 
 def _views(parts: dict[str, Any], initial: Updates) -> None:
     """Overview above entropy; beside them the detail of one token above the shares of all."""
-    with gr.Row(elem_classes=["pair"]):
+    with gr.Row(elem_classes=["lx-pair"]):
         for scale, names in ((3, ("overview", "entropy")), (2, ("detail", "share"))):
             with gr.Column(scale=scale, min_width=300):
                 for name in names:
-                    gr.HTML(f'<h4 class="view-title">{TITLES[name]}</h4>')
+                    gr.HTML(f'<h4 class="lx-view-title">{TITLES[name]}</h4>')
                     parts[name] = gr.Plot(initial[name], show_label=False, container=False, elem_id=f"{name}-plot")

@@ -119,7 +119,7 @@ class Reader:
 
     def open(self, query: str = "") -> Reader:
         self.page.goto(self.url + query)
-        self.page.wait_for_selector("#map-plot .points path")
+        self.page.wait_for_selector("#map-plot .points path", state="attached")
         return self
 
     def status(self) -> str:

@@ -24,7 +24,7 @@ def click_point(reader: Reader, index: int) -> None:
 
 
 def card_name(reader: Reader) -> str:
-    return str(reader.page.inner_text("#adapter-card .card-name"))
+    return str(reader.page.inner_text("#adapter-card .lx-card-name"))
 
 
 def route(reader: Reader, prompt: str) -> None:
@@ -81,14 +81,14 @@ def test_a_changed_prompt_makes_the_routing_stale(reader: Open) -> None:
     one.tab("Routing")
     one.type_prompt("the dog")
     one.wait_status("Route to refresh")
-    assert "stale-view" in (one.page.get_attribute("#routing-views", "class") or "")
+    assert "lx-stale" in (one.page.get_attribute("#routing-views", "class") or "")
     one.type_prompt("the fox")
-    one.wait_status("fits the prompt")
+    one.wait_status("Routed")
     one.page.fill("#arrow-top-k input", "2")
     one.wait_status("Route to refresh")
     one.page.click("#route-button")
     one.wait_status("Routed")
-    one.page.wait_for_function("!document.querySelector('#routing-views').classList.contains('stale-view')")
+    one.page.wait_for_function("!document.querySelector('#routing-views').classList.contains('lx-stale')")
     assert "Arrow, top 2" in one.page.inner_text("body")
 
 
@@ -98,14 +98,14 @@ def test_generate_streams_text_and_tokens(reader: Open) -> None:
     one.type_prompt("a story about the sea")
     one.page.fill("#generate-tokens input", "200")
     one.page.click("#generate-button")
-    one.page.wait_for_selector("#answer .answer.running")
+    one.page.wait_for_selector("#answer .lx-answer.running")
     lengths = set()
-    while one.page.locator("#answer .answer.running").count():
-        lengths.add(one.page.locator("#strip .token.generated").count())
+    while one.page.locator("#answer .lx-answer.running").count():
+        lengths.add(one.page.locator("#strip .lx-token.generated").count())
         one.page.wait_for_timeout(60)
     assert len(lengths) > 2, "the strip grew while the answer streamed"
     assert "Generated 200 tokens" in one.wait_status("Generated 200 tokens")
-    assert one.page.locator("#strip .token.generated").count() == 199
+    assert one.page.locator("#strip .lx-token.generated").count() == 199
     assert one.complaints == []
 
 
@@ -115,18 +115,18 @@ def test_four_columns_stream_at_once_and_stop_ends_all(reader: Open) -> None:
     one.type_prompt("a story about the sea")
     one.page.fill("#compare-tokens input", "256")
     one.page.click("#compare-button")
-    one.page.wait_for_function("document.querySelectorAll('#columns .answer.running').length === 4")
+    one.page.wait_for_function("document.querySelectorAll('#columns .lx-answer.running').length === 4")
     one.page.click("#stop-button")
     one.wait_status("Stopped")
-    one.page.wait_for_function("document.querySelectorAll('#columns .answer.stopped').length === 4")
-    texts = one.page.locator("#columns .answer-text").all_inner_texts()
+    one.page.wait_for_function("document.querySelectorAll('#columns .lx-answer.stopped').length === 4")
+    texts = one.page.locator("#columns .lx-answer-text").all_inner_texts()
     one.page.wait_for_timeout(800)
-    assert one.page.locator("#columns .answer-text").all_inner_texts() == texts
+    assert one.page.locator("#columns .lx-answer-text").all_inner_texts() == texts
     one.page.fill("#compare-tokens input", "6")
     one.page.fill("#reference textarea, #reference input", "the sea")
     one.page.click("#compare-button")
     one.wait_status("The reference answer was scored")
-    columns = one.page.locator("#columns .answer").all_inner_texts()
+    columns = one.page.locator("#columns .lx-answer").all_inner_texts()
     assert len(columns) == 4
     assert all("6 tokens" in text and "nats" in text for text in columns)
     assert one.complaints == []
@@ -138,7 +138,7 @@ def test_an_uploaded_zip_is_reported_then_opened(reader: Open, tmp_path: Path) -
     mine = small_library(tmp_path / "mine", "nobody/unknown-model", ["red", "green", "blue"])
     write_adapter(mine / "odd", SITES, seed=9, config_extra={"use_dora": True}, base_model="nobody/unknown-model")
     upload(one, zip_folder(mine, tmp_path / "mine.zip"))
-    one.page.wait_for_selector("#report .report")
+    one.page.wait_for_selector("#report .lx-report")
     report = one.page.inner_text("#report")
     assert "red" in report
     assert "map only" in report
@@ -175,11 +175,9 @@ def test_every_bad_zip_is_one_sentence_and_the_old_library_stays(reader: Open, t
     one = reader()
     old = one.names_on_map()
     for kind, path in bad_zips(tmp_path).items():
-        one.page.evaluate(
-            "document.querySelector('#status').firstElementChild && (document.querySelector('#status .status').className = 'status')"
-        )
+        one.page.evaluate("document.querySelector('#status .lx-status').className = 'seen'")
         upload(one, path)
-        one.page.wait_for_selector("#status .status.error")
+        one.page.wait_for_selector("#status .lx-status.error")
         words = one.status().replace("!", "").strip()
         assert words.endswith("."), kind
         assert "\n" not in words, kind
@@ -193,7 +191,7 @@ def test_two_sessions_never_see_each_other(reader: Open, tmp_path: Path) -> None
     one, two = reader(), reader()
     mine = small_library(tmp_path / "mine", "nobody/unknown-model", ["secret_a", "secret_b", "secret_c", "secret_d"])
     upload(one, zip_folder(mine, tmp_path / "mine.zip"))
-    one.page.wait_for_selector("#report .report")
+    one.page.wait_for_selector("#report .lx-report")
     one.page.click("#open-candidate")
     one.wait_status("is open", 60)
     route(two, "the fox")
