@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import explorer
 from explorer.adapters.library import Library
 from explorer.adapters.sources import DEFAULT_SAMPLE
+from explorer.analysis.projection import warm_up
 from explorer.errors import ExplorerError, LibraryError
 from explorer.models.base import BaseModel
 from explorer.models.routed_model import RoutedModel
@@ -24,6 +26,8 @@ from explorer.ui.state import FirstView, View, stored_view, view_of
 
 LOG = logging.getLogger(__name__)
 FIRST_VIEW = FOLDER / "first_view"
+#: Seconds that preparing waits for a first visitor, and then for the browser to draw.
+PATIENCE, DRAWING = 8.0, 2.5
 SAMPLE_SOURCES = ("sample", DEFAULT_SAMPLE)
 
 
@@ -41,6 +45,7 @@ class Desk:
         self.engine = engine or Engine()
         self.first = read_first_view(first_view) if options.library in SAMPLE_SOURCES else None
         self.shared_problem = ""
+        self._visited = threading.Event()
         self._shared: Holding | None = None
         self._lock = threading.Lock()
         self.sessions = Sessions(self.fresh_view, most_bytes=options.store_bytes, idle_seconds=options.idle_seconds)
@@ -115,17 +120,27 @@ class Desk:
         return self.engine.model(holding.base_model, trusted=holding.trusted, waiting=waiting)
 
     def start(self) -> None:
-        """Open the shared library and load its base model in the background."""
+        """Open the shared library, load its base model and wake UMAP, all in the background.
+
+        Where there is a stored run to look at, this waits for the first visitor's page to be drawn: on two cores the
+        two would slow each other by half. Whoever presses a button earlier does not wait for it.
+        """
         threading.Thread(target=self._prepare, name="prepare the page", daemon=True).start()
 
+    def welcome(self) -> None:
+        """A page was opened."""
+        self._visited.set()
+
     def _prepare(self) -> None:
-        if self.first is not None:
-            self.engine.start(self.first.record.base_model, trusted=True)
+        if self.first is not None and self._visited.wait(PATIENCE):
+            time.sleep(DRAWING)
         try:
             shared = self.shared()
-            self.engine.start(shared.base_model, trusted=True)
+            self.engine.model(shared.base_model, trusted=True)
+            warm_up()
         except ExplorerError as error:
-            self.shared_problem = error.sentence
+            if self._shared is None:  # a missing base model is told where it matters, beside the buttons
+                self.shared_problem = error.sentence
         except Exception:
             LOG.exception("opening %s", self.options.library)
             self.shared_problem = "The library could not be opened; the reason was logged."

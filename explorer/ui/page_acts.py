@@ -46,6 +46,7 @@ def first_words(view: View, problem: str = "") -> str:
 
 def open_page(desk: Desk, session: Session, address: Any) -> Iterator[Updates]:
     """The page was loaded: show the library, and what its address asks for."""
+    desk.welcome()
     link, refused = _asked(address)
     view = session.view
     if view.record is None and desk.settled:

@@ -175,7 +175,18 @@ def routed_note(view: View) -> str:
     source = "Stored run, shown without the model" if view.stored else "This run"
     place = f"layer {ALL if view.layer is None else view.layer}, module {_word(view.module)}"
     token = repr(routed.trace.tokens[view.token]) if view.token is not None else "none"
-    return f'<p class="lx-quiet">{text(f"{source}: {routed.trace.router}. Looking at token {token}, {place}.")}</p>'
+    return (
+        f'<p class="lx-quiet">{text(f"{source}: {routed.trace.router}. Looking at token {token}, {place}.")} '
+        f"{text(_averaged(view, len(routed.trace.tokens)))}</p>"
+    )
+
+
+def _averaged(view: View, length: int) -> str:
+    """Which tokens the means are taken over: a reader sees the template hidden and would think it left out."""
+    if view.tokens is None:
+        return f"Means are over all {length} tokens, the chat template's included."
+    first, stop, _ = view.tokens.indices(length)
+    return f"Means are over tokens {first} to {stop - 1}."
 
 
 def range_text(view: View) -> str:
