@@ -20,6 +20,7 @@ from explorer.models.base import BaseModel
 from explorer.models.events import TokenEmitted
 from explorer.models.routed_model import RoutedModel
 from explorer.routers import Arrow, Base, Single, Uniform
+from explorer.ui.desk import FIRST_VIEW, read_first_view
 
 pytestmark = pytest.mark.slow
 TEXT = "Is this review good or bad? The film was a long, dull mess."
@@ -45,6 +46,23 @@ def logits_of(model: Any, base: BaseModel) -> torch.Tensor:
 def test_every_adapter_is_accepted(library: Library) -> None:
     assert library.routable == library.adapters
     assert {str(verdict.status) for verdict in library.verdicts} == {"accepted"}
+
+
+def test_the_stored_first_view_is_of_this_library(library: Library) -> None:
+    first = read_first_view(FIRST_VIEW)
+    assert first is not None
+    assert first.record.content_hash == first.prompt.library_hash == library.content_hash
+    assert first.record.names == library.names
+
+
+def test_the_stored_routing_is_what_the_model_does(routed: RoutedModel) -> None:
+    first = read_first_view(FIRST_VIEW)
+    assert first is not None
+    trace = routed.route(first.prompt.prompt, Arrow(), chat=first.prompt.chat)
+    assert trace.tokens == first.prompt.trace.tokens
+    # stored as float16; a near tie for the last kept place may fall either way on another machine
+    close = np.isclose(trace.weights, first.prompt.trace.weights, atol=2e-3)
+    assert close.mean() > 0.999
 
 
 def test_each_adapter_alone_equals_peft(real_base: BaseModel, library: Library, routed: RoutedModel) -> None:
