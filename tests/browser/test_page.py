@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from adapter_files import adapter_members, write_adapter, write_zip, zip_folder
-from browser_page import SITES, Reader, small_library
+from browser_page import SITES, Reader, served, small_library
 
 pytestmark = pytest.mark.browser
 Open = Callable[..., Reader]
@@ -198,6 +200,26 @@ def test_two_sessions_never_see_each_other(reader: Open, tmp_path: Path) -> None
     assert "secret" not in two.page.content()
     assert "add" in two.names_on_map()
     one.page.wait_for_function("document.body.innerText.includes('secret_a')")
+
+
+def test_a_closed_page_leaves_no_files_behind(browser: Any, base: Path, scratch: Path, tmp_path: Path) -> None:
+    kept = tmp_path / "tmp"
+    kept.mkdir()
+    library = small_library(tmp_path / "three", base, ["one", "two", "three", "four"])
+    with served(str(library), scratch, TMPDIR=str(kept)) as url:
+        context = browser.new_context(viewport={"width": 1280, "height": 900})
+        one = Reader(context.new_page(), url).open()
+        mine = small_library(tmp_path / "mine", base, ["red", "green", "blue", "grey"])
+        upload(one, zip_folder(mine, tmp_path / "mine.zip"))
+        one.page.wait_for_selector("#report .lx-report")
+        one.page.click("#open-candidate")
+        one.wait_status("is open", 60)
+        assert list(kept.glob("lora-library-*")), "an open upload lies in its own folder"
+        context.close()
+        end = time.monotonic() + 60
+        while list(kept.glob("lora-library-*")) and time.monotonic() < end:
+            time.sleep(0.5)
+        assert not list(kept.glob("lora-library-*"))
 
 
 def test_a_link_restores_the_view_and_hostile_ones_do_no_harm(reader: Open) -> None:
