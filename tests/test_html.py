@@ -288,8 +288,10 @@ def test_theme_asks_no_other_host_for_fonts() -> None:
 
 
 def test_script_and_style_are_loaded() -> None:
-    assert theme.head().startswith("<script>") and "explorerPage" in theme.head()
-    assert "</script>" not in theme.head()[8:-9]
+    style, _, script = theme.head().partition("<script>")
+    assert style.startswith("<style>") and style.count("</style>") == 1
+    assert "explorerPage" in script
+    assert script.endswith("</script>") and script.count("</script>") == 1
     assert ".lx-token" in theme.css()
 
 
