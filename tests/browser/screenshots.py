@@ -34,7 +34,7 @@ def visit(page: Page, folder: Path, name: str) -> None:
     page.screenshot(path=folder / f"routing-{name}.png", full_page=True)
     page.get_by_role("tab", name="Compare").click()
     page.click("#compare-button")
-    page.wait_for_function("document.querySelector('#status').innerText.includes('answers')", timeout=120_000)
+    page.wait_for_function("document.querySelector('#status').innerText.includes('answers in')", timeout=120_000)
     page.wait_for_timeout(800)
     page.screenshot(path=folder / f"compare-{name}.png", full_page=True)
 
