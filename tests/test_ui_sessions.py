@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -78,6 +80,20 @@ def test_closing_a_session_removes_what_was_unpacked(tmp_path: Path) -> None:
     assert unpacked.exists()
     store.close("a")
     assert not unpacked.exists()
+
+
+def test_a_closed_session_keeps_no_adapter_in_memory(tmp_path: Path) -> None:
+    store = sessions(Clock())
+    store.get("a").offer(holding(tmp_path))
+    mine = store.get("a").adopt()
+    assert mine is not None
+    store.get("a").change(lambda _: view_of(mine.record()))
+    factors = [weakref.ref(update.a) for adapter in mine.library for update in adapter.updates.values()]
+    assert all(factor() is not None for factor in factors)
+    del mine
+    store.close("a")
+    gc.collect()
+    assert [factor() for factor in factors] == [None] * len(factors)
 
 
 def test_an_idle_session_is_closed_and_told_once(tmp_path: Path) -> None:
@@ -356,3 +372,16 @@ def test_clusters_are_made_anew_and_bad_numbers_refused(tmp_path: Path) -> None:
     for bad in (("cosine", 0.5, 3), ("update", 2, 3), ("update", 0.5, 0), ("update", 0.5, "3"), (None, None, None)):
         with pytest.raises(ExplorerError):
             list(library_acts.measure_anew(desk, session, *bad))
+
+
+def test_the_page_goes_on_asking_until_an_opened_library_is_drawn(tmp_path: Path) -> None:
+    """The library may be opened between two questions of one tick, and its base model may be known to be missing."""
+    write_adapter(tmp_path / "one", base_model="")
+    desk = Desk(PageOptions(library=str(tmp_path)))
+    session = Session(View())
+    desk.shared()
+    assert desk.model_state(session).kind == "failed", "these adapters name no base model"
+    assert page_acts.model_parts(desk, session)["timer"]["active"] is True
+    page_acts.tick(desk, session)
+    assert session.view.record is not None
+    assert page_acts.model_parts(desk, session)["timer"]["active"] is False

@@ -134,7 +134,8 @@ def tick(desk: Desk, session: Session) -> Updates:
 def model_parts(desk: Desk, session: Session) -> Updates:
     """The header and the words on the buttons."""
     state = desk.model_state(session)
-    going_on = state.kind in ("loading", "none") or (session.view.record is None and not desk.settled)
+    # a library that was opened just now is drawn by the next tick
+    going_on = state.kind in ("loading", "none") or (session.view.record is None and not desk.shared_problem)
     return {
         "header": header_html(session.view, state),
         "timer": gr.update(active=going_on),

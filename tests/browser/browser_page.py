@@ -21,7 +21,9 @@ from tiny_models import tiny_tokenizer
 
 LAYERS = 6
 WIDTH = 64
-STARTING = 60.0
+STARTING = 180.0
+#: Seconds that a reader waits for anything: on a busy machine a fresh environment compiles UMAP for half a minute.
+PATIENCE = 180.0
 SITES = {
     f"model.layers.{layer}.self_attn.{name}": (4, WIDTH, WIDTH)
     for layer in range(LAYERS)
@@ -109,6 +111,7 @@ class Reader:
         self.page, self.url = page, url
         self.complaints: list[str] = []
         self.outside: list[str] = []
+        page.set_default_timeout(PATIENCE * 1000)
         page.on("console", lambda m: self.complaints.append(m.text) if m.type == "error" else None)
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
         page.on("request", self._asked)
@@ -125,10 +128,8 @@ class Reader:
     def status(self) -> str:
         return str(self.page.inner_text("#status"))
 
-    def wait_status(self, words: str, seconds: float = 30) -> str:
-        self.page.wait_for_function(
-            "words => document.querySelector('#status')?.innerText.includes(words)", arg=words, timeout=seconds * 1000
-        )
+    def wait_status(self, words: str) -> str:
+        self.page.wait_for_function("words => document.querySelector('#status')?.innerText.includes(words)", arg=words)
         return self.status()
 
     def tab(self, name: str) -> None:

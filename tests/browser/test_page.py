@@ -49,7 +49,7 @@ def test_a_click_on_the_map_shows_the_adapter(reader: Open) -> None:
         one.page.wait_for_timeout(600)
         if card_name(one) != before:
             break
-    assert card_name(one) != before
+    one.page.wait_for_function("old => document.querySelector('.lx-card-name').innerText !== old", arg=before)
     assert card_name(one) in one.names_on_map()
     assert one.complaints == []
     assert one.outside == []
@@ -146,14 +146,14 @@ def test_an_uploaded_zip_is_reported_then_opened(reader: Open, tmp_path: Path) -
     assert "map only" in report
     assert one.names_on_map() == old, "nothing is replaced before the report was answered"
     one.page.click("#open-candidate button, #open-candidate")
-    one.wait_status("is open", 60)
+    one.wait_status("is open")
     one.page.wait_for_function(
         "[...document.querySelector('#map-plot .js-plotly-plot').data].flatMap(t => t.customdata || []).includes('red')"
     )
     assert one.names_on_map() == {"red", "green", "blue", "odd"}
     one.type_prompt("the fox")
     one.page.click("#route-button")
-    assert "unknown-model" in one.wait_status("not available", 60)
+    assert "unknown-model" in one.wait_status("not available")
     assert one.complaints == []
 
 
@@ -195,7 +195,7 @@ def test_two_sessions_never_see_each_other(reader: Open, tmp_path: Path) -> None
     upload(one, zip_folder(mine, tmp_path / "mine.zip"))
     one.page.wait_for_selector("#report .lx-report")
     one.page.click("#open-candidate")
-    one.wait_status("is open", 60)
+    one.wait_status("is open")
     route(two, "the fox")
     assert "secret" not in two.page.content()
     assert "add" in two.names_on_map()
@@ -213,7 +213,7 @@ def test_a_closed_page_leaves_no_files_behind(browser: Any, base: Path, scratch:
         upload(one, zip_folder(mine, tmp_path / "mine.zip"))
         one.page.wait_for_selector("#report .lx-report")
         one.page.click("#open-candidate")
-        one.wait_status("is open", 60)
+        one.wait_status("is open")
         assert list(kept.glob("lora-library-*")), "an open upload lies in its own folder"
         context.close()
         end = time.monotonic() + 60
