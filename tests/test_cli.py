@@ -236,7 +236,10 @@ BAD = [
     (["cluster", "LIB", "--output", "TMP/no/file.json"], "which is not a folder. Make the folder first."),
     (["cluster", "LIB", "--output", "TMP"], "which is a folder. Name a file."),
     (["route", "LIB", "  "], "argument PROMPT: is empty"),
-    (["route", "LIB", "a", "--router", "magic"], "Choose from: arrow, base, single, uniform, weighted."),
+    (
+        ["route", "LIB", "a", "--router", "magic"],
+        "Choose from: arrow, calibrated, spectr, lag, single, uniform, weighted, linear, ties, random, base.",
+    ),
     (["route", "LIB", "a", "--router", "single"], "Router single: needs --adapter NAME"),
     (["route", "LIB", "a", "--router", "weighted"], "Router weighted: needs --weight NAME=W"),
     (["route", "LIB", "a", "--router", "weighted", "--weight", "calc"], "must be NAME=NUMBER, not 'calc'"),
@@ -247,7 +250,10 @@ BAD = [
     (["route", "LIB", "a", "--adapter", "nobody"], "Choose from: calc, poet, spell."),
     (["route", "LIB", "a", "--output", "TMP/no/file.npz"], "which is not a folder"),
     (["route", "LIB", "a", "--base", "no/such/model/here"], "no/such/model/here: "),
-    (["generate", "LIB", "a", "--router", "arrow", "magic"], "Choose from: arrow, base, single, uniform, weighted."),
+    (
+        ["generate", "LIB", "a", "--router", "arrow", "magic"],
+        "Choose from: arrow, calibrated, spectr, lag, single, uniform, weighted, linear, ties, random, base.",
+    ),
     (["generate", "LIB", "a", "b"], "does not know b"),
     (["generate", "LIB", "a", "--max-new-tokens", "0"], "argument --max-new-tokens: must be a whole number from 1"),
     (["generate", "LIB", "a", "--max-new-tokens", "1.5"], "argument --max-new-tokens: must be a whole number from 1"),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import explorer
 from explorer.commands.command import SEED, Command, Options, Parser, number, text, whole
 from explorer.commands.opening import add_library, add_prompt, base_for
-from explorer.commands.routers import add_router_options, routers_from
+from explorer.commands.routers import ROUTER_HELP, add_router_options, routers_from
 from explorer.commands.terminal import printable, report, say, say_json
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def add_options(parser: Parser) -> None:
         type=text,
         action="append",
         default=[],
-        help="arrow (default), base, single, uniform, weighted; several, or repeated, to compare",
+        help=ROUTER_HELP + "; several, or repeated, to compare",
     )
     add_router_options(parser)
     parser.add_argument("--max-new-tokens", metavar="N", type=whole(1, 100_000), default=64, help="longest answer (64)")

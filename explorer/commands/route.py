@@ -10,7 +10,7 @@ import explorer
 from explorer.commands.command import Command, Options, Parser, path, text
 from explorer.commands.files import check_place, write_whole
 from explorer.commands.opening import add_library, add_prompt, base_for
-from explorer.commands.routers import add_router_options, routers_from
+from explorer.commands.routers import ROUTER_HELP, add_router_options, routers_from
 from explorer.commands.terminal import say, say_json, say_table
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def add_options(parser: Parser) -> None:
     """Add this command's options."""
     add_library(parser)
     add_prompt(parser)
-    parser.add_argument("--router", metavar="NAME", type=text, help="arrow (default), base, single, uniform, weighted")
+    parser.add_argument("--router", metavar="NAME", type=text, help=ROUTER_HELP)
     add_router_options(parser)
     parser.add_argument("--output", metavar="FILE.npz", type=path, help="write weights and scores to this file")
     parser.add_argument("--json", action="store_true", help="print the summary as JSON")

@@ -18,6 +18,19 @@ OPTION_OF = {  # a router's setting -> (attribute of the parsed options, how a u
     "unit_norm": ("unit_norm", "--unit-norm"),
     "name": ("adapter", "--adapter NAME"),
     "weights": ("weight", "--weight NAME=W"),
+    "per_prompt": ("per_prompt", "--per-prompt"),
+    "average_factors": ("average_factors", "--average-factors"),
+    "rank": ("rank", "--rank R"),
+    "density": ("density", "--density D"),
+    "seed": ("random_seed", "--random-seed N"),
+}
+
+ROUTER_HELP = "arrow (default), calibrated, spectr, lag, single, uniform, weighted, linear, ties, random, base"
+_WEIGHT_HELP = "weighted, linear: one adapter's weight; repeatable"
+_FLAGS = {
+    "--unit-norm": "arrow: scale each input to length 1 first",
+    "--per-prompt": "arrow, calibrated, spectr, random: one decision a module for the whole prompt",
+    "--average-factors": "arrow, uniform: mix A and B before multiplying, as the paper's own code does",
 }
 
 
@@ -25,14 +38,16 @@ def add_router_options(parser: Parser) -> None:
     """Add the settings of all routers; one that no chosen router has is refused when the command runs."""
     settings = parser.add_argument_group("settings of a router")
     settings.add_argument("--adapter", metavar="NAME", type=text, help="single: the adapter to use alone")
-    settings.add_argument("--top-k", metavar="K", type=whole(1, 10_000), help="arrow: adapters kept per token (4)")
-    settings.add_argument("--temperature", metavar="T", type=number(1e-4, 1e4), help="arrow: of the softmax (1.0)")
+    settings.add_argument("--top-k", metavar="K", type=whole(1, 10_000), help="adapters kept per token (4; lag: 20)")
     settings.add_argument(
-        "--unit-norm", action="store_true", default=None, help="arrow: scale each input to length 1 first"
+        "--temperature", metavar="T", type=number(1e-4, 1e4), help="of the softmax (1; calibrated: 0.25)"
     )
-    settings.add_argument(
-        "--weight", metavar="NAME=W", type=_weight, action="append", help="weighted: one adapter's weight; repeatable"
-    )
+    settings.add_argument("--weight", metavar="NAME=W", type=_weight, action="append", help=_WEIGHT_HELP)
+    settings.add_argument("--rank", metavar="R", type=whole(0, 4096), help="linear: directions kept (0: all)")
+    settings.add_argument("--density", metavar="D", type=number(1e-3, 1.0), help="ties: share of entries kept (0.2)")
+    settings.add_argument("--random-seed", metavar="N", type=whole(0, 999_999), help="random: of the prototypes (0)")
+    for name, what in _FLAGS.items():
+        settings.add_argument(name, action="store_true", default=None, help=what)
 
 
 def routers_from(options: Options, keys: list[str]) -> list[Router]:

@@ -19,7 +19,7 @@ from explorer.models.events import Finished, FinishReason, GenerationEvent, Prom
 from explorer.models.sampling import Sampling
 from explorer.models.tokens import PromptTokens, TextStream, piece
 from explorer.routing.router import Router
-from explorer.routing.routing_pass import RoutingPass
+from explorer.routing.routing_pass import PromptScores, RoutingPass
 
 if TYPE_CHECKING:
     from explorer.models.routed_model import RoutedModel
@@ -84,7 +84,8 @@ def generate_events(
     if stop is not None and stop():
         yield from (row.finished(FinishReason.STOPPED, started) for row in rows)
         return
-    step = _advance(routed, rows, [prompt.ids] * len(rows), None)
+    prompts = PromptScores()
+    step = _advance(routed, rows, [prompt.ids] * len(rows), None, prompts)
     seconds = time.monotonic() - started
     for place, row in enumerate(rows):
         trace = routed.trace_of(step.recorded, place, row.router, prompt) if row.record else None
@@ -105,7 +106,7 @@ def generate_events(
         if stop is not None and stop():
             yield from (row.finished(FinishReason.STOPPED, started) for row in rows)
             return
-        step = _advance(routed, rows, [(row.last,) for row in rows], step.cache)
+        step = _advance(routed, rows, [(row.last,) for row in rows], step.cache, prompts)
         yield from _routed(routed, rows, step.recorded)
 
 
@@ -116,7 +117,9 @@ def end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
     return frozenset(end for end in ends if end is not None)
 
 
-def _advance(routed: RoutedModel, rows: Sequence[_Row], ids: Sequence[Sequence[int]], cache: Any) -> Step:
+def _advance(
+    routed: RoutedModel, rows: Sequence[_Row], ids: Sequence[Sequence[int]], cache: Any, prompts: PromptScores
+) -> Step:
     output, recorded = routed.forward(
         ids,
         [row.router for row in rows],
@@ -124,6 +127,8 @@ def _advance(routed: RoutedModel, rows: Sequence[_Row], ids: Sequence[Sequence[i
         cache=cache,
         use_cache=True,
         keep=1,
+        prompts=prompts,
+        keys=[row.index for row in rows],
     )
     return Step(output.logits[:, -1], output.past_key_values, recorded)
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from explorer.adapters.adapter import Adapter
 from explorer.errors import BaseModelError, LibraryError
 from explorer.models.base import BaseModel
+from explorer.routing.bank import Bank
 from explorer.routing.routed_linear import PassSlot, RoutedLinear, linear_shape
-from explorer.routing.router import SiteBank
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,22 +25,47 @@ class Place:
     routed: RoutedLinear
 
     def attach(self) -> None:
-        """Put the routed module in."""
-        setattr(self.parent, self.child, self.routed)
+        """Put the routed module in (into the parent's own table: this happens at every pass, and setattr is slow)."""
+        self.parent._modules[self.child] = self.routed
 
     def detach(self) -> None:
         """Put the very module of the base model back."""
-        setattr(self.parent, self.child, self.routed.base)
+        self.parent._modules[self.child] = self.routed.base
 
 
-def places(model: Any, banks: Mapping[str, SiteBank], slot: PassSlot) -> tuple[Place, ...]:
-    """One place for each bank; nothing is attached yet. The sites must be in the model (see :func:`check_fit`)."""
+def places(model: Any, banks: Sequence[Bank], slot: PassSlot) -> tuple[Place, ...]:
+    """One place for each site of each bank; nothing is attached yet. The sites must be in the model (`check_fit`)."""
     found = []
-    for site, bank in banks.items():
-        parent, _, child = site.rpartition(".")
-        module = _bare(model.get_submodule(site))
-        found.append(Place(model.get_submodule(parent), child, RoutedLinear(module, bank, slot).eval()))
+    for bank in banks:
+        for index, site in enumerate(bank.sites):
+            parent, _, child = site.rpartition(".")
+            module = _bare(model.get_submodule(site))
+            found.append(Place(model.get_submodule(parent), child, RoutedLinear(module, bank, index, slot).eval()))
     return tuple(found)
+
+
+def shared_inputs(model: Any, sites: Sequence[str]) -> list[tuple[str, ...]]:
+    """The sites in groups that read the very same tensor (a layer's q, k and v), found by running one token.
+
+    Sites that the token does not reach, such as experts that were not chosen, stay alone. Groups and their members
+    keep the order of `sites`.
+    """
+    inputs: dict[str, Tensor] = {}
+
+    def watch(site: str) -> Any:
+        return lambda _, args: inputs.setdefault(site, args[0]) if args else None
+
+    hooks = [_bare(model.get_submodule(site)).register_forward_pre_hook(watch(site)) for site in sites]
+    try:
+        with torch.no_grad():
+            model(input_ids=torch.zeros((1, 1), dtype=torch.long, device=model.device), use_cache=False)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    groups: dict[object, list[str]] = {}
+    for site in sites:
+        groups.setdefault(id(inputs[site]) if site in inputs else site, []).append(site)
+    return [tuple(group) for group in groups.values()]
 
 
 def check_fit(adapters: Sequence[Adapter], base: BaseModel) -> None:

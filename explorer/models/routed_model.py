@@ -15,22 +15,30 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from explorer.adapters.library import Library
+from explorer.adapters.library import Library, natural_key
 from explorer.errors import BaseModelError, LibraryError, PromptError, SettingsError
 from explorer.models.base import BaseModel
 from explorer.models.chat import encode_answer, encode_prompt
 from explorer.models.events import GenerationEvent
 from explorer.models.generation import generate_events
-from explorer.models.places import check_fit, places
+from explorer.models.neutral import neutral_scores
+from explorer.models.places import check_fit, places, shared_inputs
 from explorer.models.sampling import Sampling
 from explorer.models.tokens import PromptTokens, read_prompt
 from explorer.routing.bank import build_banks
+from explorer.routing.factor_mean import StoredFactors, stored_factors
 from explorer.routing.routed_linear import PassSlot
-from explorer.routing.router import Router
-from explorer.routing.routing_pass import RoutingPass
+from explorer.routing.router import MergeRouter, Router, ScoreRouter
+from explorer.routing.routing_pass import PromptScores, RoutingPass
 from explorer.routing.trace import RoutingTrace
+from explorer.routing.ways import Plan
 
 MOST_ROWS = 64
+MOST_PLANS = 4
+
+
+def _silent(_: str) -> None:
+    """Report nothing."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +62,7 @@ class RoutedModel:
     Args:
         base: the model; it is left as it was after each use.
         library: the adapters.
-        progress: called with (updates prepared, all updates).
+        progress: called with (modules prepared, all modules).
 
     Raises:
         LibraryError: no adapter can be routed, or one does not fit the base model.
@@ -65,15 +73,20 @@ class RoutedModel:
         adapters = library.routable
         if not adapters:
             raise LibraryError(library.title, "holds no adapter that can be routed", fix="See the report for why.")
-        with base.lock:
-            check_fit(adapters, base)
-        banks = build_banks(adapters, base.device, base.model.dtype, progress)
         self.base = base
         self.names = tuple(adapter.name for adapter in adapters)
-        self.sites = tuple(banks)
+        self.sites = tuple(sorted({site for adapter in adapters for site in adapter.updates}, key=natural_key))
+        with base.lock:
+            check_fit(adapters, base)
+            groups = shared_inputs(base.model, self.sites)
+        self.banks = build_banks(adapters, groups, base.device, base.model.dtype, progress)
+        self._adapters = adapters
+        self._neutral: dict[tuple[str, ...], Tensor] = {}
+        self._factors: dict[tuple[str, ...], tuple[StoredFactors, ...]] = {}
+        self._plans: dict[tuple[tuple[Router, ...], int], Plan] = {}
         self._slot = PassSlot()
         with base.lock:
-            self._places = places(base.model, banks, self._slot)
+            self._places = places(base.model, self.banks, self._slot)
         accepts = inspect.signature(base.model.forward).parameters
         # an adapted output layer has to see every token, or its routing could not be shown
         self._can_keep = "logits_to_keep" in accepts and base.model.get_output_embeddings() not in self._base_modules()
@@ -89,6 +102,33 @@ class RoutedModel:
         with self.base.lock:
             self._detach()
             self.base.holders.remove(self)
+
+    def prepare(self, routers: Sequence[Router], progress: Callable[[str], None] | None = None) -> None:
+        """Do once what some routers need before the first token: neutral prompts, trained factors, merged updates.
+
+        Every use of a router does this by itself; calling it earlier only lets a reader see what takes time.
+
+        Args:
+            routers: to be used.
+            progress: called with one line of text as each step begins.
+
+        Raises:
+            SettingsError: a router does not fit this library.
+        """
+        report = progress or _silent
+        for router in routers:
+            router.check(self.names)
+            if isinstance(router, ScoreRouter) and router.needs_neutral and not self._neutral:
+                report("Reading neutral prompts")
+                by_site = neutral_scores(self)
+                self._neutral = {bank.sites: torch.stack([by_site[site] for site in bank.sites]) for bank in self.banks}
+            if router.averages_factors and not self._factors:
+                report("Reading the adapters' own factors")
+                self._factors = {bank.sites: stored_factors(self._adapters, bank) for bank in self.banks}
+            if isinstance(router, MergeRouter):
+                for place, bank in enumerate(self.banks):
+                    report(f"{router.title}: modules {place} of {len(self.banks)}")
+                    router.merged(bank)
 
     def route(self, text: str, router: Router, chat: bool = True) -> RoutingTrace:
         """What `router` does on `text`, token by token; nothing is generated.
@@ -121,7 +161,8 @@ class RoutedModel:
             limit = f"at most {self.base.max_tokens} tokens"
             found = str(len(prompt) + len(reference))
             raise PromptError("Prompt with its reference answer", expected=limit, found=found, fix="Shorten it.")
-        output, _ = self.forward([[*prompt, *reference]], [router], keep=len(reference) + 1)
+        whole = [*prompt, *reference]
+        output, _ = self.forward([whole], [router], keep=len(reference) + 1, prompt_lengths=[len(prompt)])
         logits = output.logits[0, -len(reference) - 1 : -1].float()
         chosen = torch.log_softmax(logits, dim=-1).gather(1, torch.tensor(reference, device=logits.device)[:, None])
         return LikelihoodOfAnswer(float(chosen.sum()), len(reference))
@@ -185,36 +226,55 @@ class RoutedModel:
         cache: Any = None,
         use_cache: bool = False,
         keep: int = 0,
+        prompt_lengths: Sequence[int] | None = None,
+        prompts: PromptScores | None = None,
+        keys: Sequence[int] | None = None,
     ) -> tuple[Any, RoutingPass]:
         """One pass through the routed model.
 
         Args:
-            ids: one sequence per row, all of one length (there is no padding).
+            ids: one sequence per row. Shorter ones are filled up at their ends, which no earlier token of a causal
+                model sees; what comes out there means nothing. With a cache all are of one length.
             routers: one per row.
             record: rows whose decisions are kept.
             cache: what an earlier pass of the same rows returned as `past_key_values`.
             use_cache: return a cache.
             keep: logits are needed only at so many last positions (0: at all); a model that cannot leave out the
                 others returns them all, so index from the end.
+            prompt_lengths: how many tokens of each row are its prompt (by default all), for routers that decide once
+                per prompt.
+            prompts: what earlier passes of the same rows found of their prompts.
+            keys: how `prompts` knows each row.
 
         Returns:
             The output of transformers, and the pass with what it recorded.
         """
-        current = RoutingPass(routers, len(ids[0]), record, self.base.device)
+        self.prepare(routers)
+        longest = max(len(row) for row in ids)
+        current = RoutingPass(
+            len(ids),
+            longest,
+            record,
+            lengths=prompt_lengths or [len(row) for row in ids],
+            neutral=self._neutral,
+            factors=self._factors,
+            prompts=prompts,
+            keys=keys,
+        )
         options: dict[str, Any] = {"past_key_values": cache} if cache is not None else {}
         if keep and self._can_keep:
             options["logits_to_keep"] = keep
-        batch = torch.tensor(ids, device=self.base.device)
+        batch = torch.tensor([[*row, *[0] * (longest - len(row))] for row in ids], device=self.base.device)
         with self.base.lock, torch.no_grad():
             held = self in self.base.holders
             if not held:
                 self._check_free()
                 self._attach()
-            self._slot.current = current
+            self._slot.begin(current, self._plan(tuple(routers), longest))
             try:
                 return self.base.model(input_ids=batch, use_cache=use_cache, **options), current
             finally:
-                self._slot.current = None
+                self._slot.end()
                 if not held:
                     self._detach()
 
@@ -222,7 +282,7 @@ class RoutedModel:
         self, recorded: RoutingPass, row: int, router: Router, tokens: PromptTokens, prompt_length: int | None = None
     ) -> RoutingTrace:
         """The recorded decisions of one batch row as a trace of `tokens` (all of them prompt unless told)."""
-        weights, scores = recorded.recorded(row, self.sites)
+        weights, scores = (array[:, : len(tokens.ids)] for array in recorded.recorded(row, self.sites))
         return RoutingTrace(
             sites=self.sites,
             tokens=tokens.pieces,
@@ -234,6 +294,14 @@ class RoutedModel:
             typed=tokens.typed,
             router=router.label,
         )
+
+    def _plan(self, routers: tuple[Router, ...], tokens: int) -> Plan:
+        """The ways of a batch of this shape; those of the shapes used last are kept."""
+        plan = self._plans.pop((routers, tokens), None) or Plan(routers, tokens, self.base.device)
+        self._plans[routers, tokens] = plan
+        if len(self._plans) > MOST_PLANS:
+            del self._plans[next(iter(self._plans))]
+        return plan
 
     def _base_modules(self) -> list[torch.nn.Module]:
         return [place.routed.base for place in self._places]

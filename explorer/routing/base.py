@@ -14,6 +14,7 @@ class Base(FixedRouter):
 
     key: ClassVar[str] = "base"
     title: ClassVar[str] = "Base model"
+    summary: ClassVar[str] = "The base model, no adapter at all."
     uses_adapters: ClassVar[bool] = False
 
     @property

@@ -8,18 +8,34 @@ from typing import Any
 from explorer.errors import SettingsError
 from explorer.routing.arrow import Arrow
 from explorer.routing.base import Base
+from explorer.routing.calibrated_arrow import CalibratedArrow
+from explorer.routing.lag import Lag
+from explorer.routing.linear_merge import LinearMerge
+from explorer.routing.random_control import RandomControl
 from explorer.routing.router import Router
 from explorer.routing.setting import Setting, settings_of
 from explorer.routing.single import Single
+from explorer.routing.spectr import SpectR
+from explorer.routing.ties import Ties
 from explorer.routing.uniform import Uniform
 from explorer.routing.weighted import Weighted
 
+#: In the order of a menu: those that route each token, then fixed mixes and merges, then the yardsticks.
 ROUTERS: dict[str, type[Router]] = {
-    Arrow.key: Arrow,
-    Base.key: Base,
-    Single.key: Single,
-    Uniform.key: Uniform,
-    Weighted.key: Weighted,
+    router.key: router
+    for router in (
+        Arrow,
+        CalibratedArrow,
+        SpectR,
+        Lag,
+        Single,
+        Uniform,
+        Weighted,
+        LinearMerge,
+        Ties,
+        RandomControl,
+        Base,
+    )
 }
 
 
@@ -29,7 +45,9 @@ class RouterDescription:
 
     key: str
     title: str
+    summary: str
     paper: str
+    needs: str
     settings: tuple[Setting, ...]
 
 
@@ -40,7 +58,7 @@ def describe(key: str) -> RouterDescription:
         SettingsError: there is no such router; the message lists those there are.
     """
     router = _router_class(key)
-    return RouterDescription(router.key, router.title, router.paper, settings_of(router))
+    return RouterDescription(router.key, router.title, router.summary, router.paper, router.needs, settings_of(router))
 
 
 def make_router(key: str, **settings: Any) -> Router:

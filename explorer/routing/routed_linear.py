@@ -1,82 +1,106 @@
-"""A linear module with a library beside it: base output plus the mixture of the adapters' outputs.
-
-delta = sum_e w_e s_e B_e A_e h for every token (outputs are mixed, as in PEFT's Arrow). With the factors of all
-adapters stacked it costs two thin products and never forms a (tokens, adapters, d_out) tensor.
-"""
+"""A linear module with a library beside it: base output plus the mixture of the adapters' outputs."""
 
 from __future__ import annotations
 
-from jaxtyping import Float
+from collections.abc import Sequence
+
 from torch import Tensor, nn
+from torch.nn.functional import linear
 from transformers.pytorch_utils import Conv1D
 
-from explorer.routing.router import SiteBank
+from explorer.routing.bank import Bank
 from explorer.routing.routing_pass import RoutingPass
-
-SELECT_FROM = 64  # stacked rows: below this, picking the used ones costs more than it saves
+from explorer.routing.way import Way
+from explorer.routing.ways import Plan
 
 
 class PassSlot:
-    """Where the routed modules of one model find the pass that is under way (None: behave as the base module)."""
+    """Where the routed modules of one model find the pass that is under way (None: behave as the base module).
+
+    The input that a bank read last is kept, because the modules of one bank are called with the very same tensor one
+    after another; a module that gets another tensor makes the bank read that one.
+    """
 
     def __init__(self) -> None:
         self.current: RoutingPass | None = None
+        self._plan: Plan | None = None
+        self._latest: tuple[Bank, Tensor, Sequence[Way]] | None = None
+
+    def begin(self, current: RoutingPass, plan: Plan) -> None:
+        """A pass begins."""
+        self.current, self._plan = current, plan
+
+    def end(self) -> None:
+        """It is over, or was broken off."""
+        self._release()
+        self.current = self._plan = self._latest = None
+
+    def _release(self) -> None:
+        for way in self._latest[2] if self._latest is not None else ():
+            way.release()
+
+    def ways(self, bank: Bank, site: str, x: Tensor) -> Sequence[Way]:
+        """The ways at a bank, after they have read `x`."""
+        latest = self._latest
+        if latest is not None and latest[0] is bank and latest[1] is x:
+            return latest[2]
+        current, plan = self.current, self._plan
+        assert current is not None and plan is not None
+        self._release()
+        hidden = current.in_a_line(site, x)
+        ways = plan.ways(bank)
+        for way in ways:
+            way.read(hidden, current)
+        self._latest = bank, x, ways
+        return ways
 
 
 class RoutedLinear(nn.Module):
-    """Stands in for `base`, a Linear or GPT-2's Conv1D, while a library is attached."""
+    """Stands in for `base` while a library is attached.
 
-    def __init__(self, base: nn.Module, bank: SiteBank, slot: PassSlot) -> None:
+    Args:
+        base: any linear module (Linear, GPT-2's Conv1D, a quantised one): its output is taken as it is.
+        bank: the adapters at all modules that share this one's input.
+        index: which of the bank's sites this is.
+        slot: shared by all routed modules of a model.
+    """
+
+    def __init__(self, base: nn.Module, bank: Bank, index: int, slot: PassSlot) -> None:
         super().__init__()
-        self.base, self.bank, self.slot = base, bank, slot
+        self.base, self.bank, self.index, self.slot = base, bank, index, slot
+        self.site = bank.sites[index]
+        self._plain = base._parameters if type(base) is nn.Linear else None
 
     @property
     def weight(self) -> Tensor:
         """The base module's weight: some models ask a linear module for its dtype."""
-        return self.base.get_parameter("weight")
+        weight: Tensor = self.base.weight  # type: ignore[assignment]
+        return weight
 
     def forward(self, x: Tensor) -> Tensor:
         """The base output, (*batch, d_out), plus each row's own mixture; rows without adapters are left untouched."""
-        output: Tensor = self.base(x)
-        current = self.slot.current
+        slot = self.slot
+        current = slot.current
         if current is None:
-            return output
-        hidden = current.by_row(self.bank.site, x)
-        by_row = output.view(*hidden.shape[:2], output.shape[-1])
-        for group in current.groups:
-            if not (group.router.uses_adapters or current.wants(group)):
-                continue
-            chosen = group.of(hidden)
-            decision = group.router.decide(self.bank, chosen)
-            current.keep(self.bank.site, group, decision)
-            if not group.router.uses_adapters:
-                continue
-            delta = mixed_update(self.bank, decision.weights, chosen).to(output.dtype)
-            by_row = by_row + delta if group.index is None else by_row.index_add(0, group.index, delta)
-        return by_row.view(output.shape)
-
-
-def mixed_update(
-    bank: SiteBank, weights: Float[Tensor, "*batch adapters"], hidden: Float[Tensor, "*batch d_in"]
-) -> Float[Tensor, "*batch d_out"]:
-    """sum_e w_e s_e B_e A_e h, in the dtype of the factors.
-
-    Cost per token: (d_in + d_out) times the stacked ranks of the adapters that any of these tokens uses.
-    """
-    a, b, owners = bank.a, bank.b, bank.owners
-    if len(owners) >= SELECT_FROM:
-        used = weights.flatten(0, -2).ne(0).any(dim=0)
-        rows = used[owners].nonzero().squeeze(1)
-        if 2 * len(rows) <= len(owners):
-            a, b, owners = a.index_select(0, rows), b.T.index_select(0, rows).T, owners.index_select(0, rows)
-    inside = hidden.to(a.dtype) @ a.T
-    return (inside * weights.index_select(-1, owners).to(a.dtype)) @ b.T
+            return self.base(x)
+        plain = self._plain  # a bare linear layer is called without the machinery of modules, which costs as much again
+        output: Tensor = self.base(x).contiguous() if plain is None else linear(x, plain["weight"], plain["bias"])  # type: ignore[arg-type]
+        line = output.view(-1, output.shape[-1])
+        for way in slot.ways(self.bank, self.site, x):
+            way.add(self.index, line)
+            if way.recorded:
+                current.keep(self.site, self.index, way.recorded)
+        return output
 
 
 def linear_shape(module: nn.Module) -> tuple[int, int] | None:
-    """(d_out, d_in) of a module that can be routed, None for any other (quantised weights included)."""
+    """(d_out, d_in) of a module that can be routed, None for any other.
+
+    Quantised modules pack their weights, so their word on their features is taken.
+    """
     if isinstance(module, Conv1D):
         return module.weight.shape[1], module.weight.shape[0]
-    if isinstance(module, nn.Linear) and module.weight.shape == (module.out_features, module.in_features):
-        return (module.out_features, module.in_features) if module.weight.is_floating_point() else None
-    return None
+    sizes = getattr(module, "out_features", None), getattr(module, "in_features", None)
+    if not all(isinstance(size, int) for size in sizes):
+        return None
+    return int(sizes[0]), int(sizes[1])  # type: ignore[arg-type]

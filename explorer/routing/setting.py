@@ -75,3 +75,26 @@ def _fits(about: Setting, value: Any) -> bool:
     if isinstance(value, bool) or not isinstance(value, allowed) or not math.isfinite(value):
         return False
     return about.low is not None and about.high is not None and about.low <= value <= about.high
+
+
+def top_k_setting(default: int = 4, label: str = "Top k", help_text: str = "How many adapters share a token.") -> Any:
+    """How many adapters are kept."""
+    return setting(label, help_text, "integer", default=default, low=1, high=10_000)
+
+
+def temperature_setting(default: float = 1.0) -> Any:
+    """Temperature of a softmax over scores."""
+    help_text = "Below 1 sharpens the weights, above 1 evens them."
+    return setting("Temperature T", help_text, "number", default=default, low=1e-6, high=1e6)
+
+
+def per_prompt_setting() -> Any:
+    """One decision for a whole prompt."""
+    help_text = "One decision for each module from the prompt's mean scores, kept while generating."
+    return setting("Per prompt", help_text, "flag", default=False)
+
+
+def factors_setting() -> Any:
+    """The paper code's way of mixing."""
+    help_text = "Mix A and B before multiplying, as the paper's own code does; needs equal ranks."
+    return setting("Average factors", help_text, "flag", default=False)

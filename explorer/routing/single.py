@@ -20,6 +20,7 @@ class Single(FixedRouter):
 
     key: ClassVar[str] = "single"
     title: ClassVar[str] = "Single adapter"
+    summary: ClassVar[str] = "One adapter alone, chosen by name."
 
     name: str = setting("Adapter", "The one adapter to use.", "adapter")
 

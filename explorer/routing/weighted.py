@@ -24,28 +24,18 @@ class Weighted(FixedRouter):
 
     key: ClassVar[str] = "weighted"
     title: ClassVar[str] = "Weighted"
+    summary: ClassVar[str] = "Fixed weights of your own, the same for every token."
     paper: ClassVar[str] = "https://arxiv.org/abs/2307.13269"
 
     weights: Mapping[str, float] = setting("Weights", "A number for each adapter to mix.", "weights", hashed=False)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.weights, Mapping) or not self.weights:
-            raise SettingsError("Weights", expected="a number for at least one adapter", found=repr(self.weights)[:40])
-        for name, weight in self.weights.items():
-            if not isinstance(name, str):
-                raise SettingsError("Weights", expected="names of adapters", found=repr(name)[:40])
-            number = isinstance(weight, int | float) and not isinstance(weight, bool)
-            if not number or not math.isfinite(weight) or abs(weight) > MOST:
-                expected = f"a number from {-MOST:g} to {MOST:g}"
-                raise SettingsError(f"Weight of {name[:80]!r}", expected=expected, found=repr(weight)[:40])
-        object.__setattr__(self, "weights", dict(self.weights))  # a copy: the caller's may change later
+        object.__setattr__(self, "weights", checked_weights(self.weights))
 
     @property
     def label(self) -> str:
         """In words; the four largest weights are named."""
-        largest = sorted(self.weights.items(), key=lambda item: -abs(item[1]))
-        named = ", ".join(f"{name} {weight:g}" for name, weight in largest[:4])
-        return f"Weighted: {named}" + (f" and {len(largest) - 4} more" if len(largest) > 4 else "")
+        return f"Weighted: {named_weights(self.weights)}"
 
     def fixed(self, names: tuple[str, ...]) -> list[float]:
         """The given weights, in the order of `names`."""
@@ -53,6 +43,36 @@ class Weighted(FixedRouter):
 
     def check(self, names: tuple[str, ...]) -> None:
         """Raise SettingsError, with the names there are, if a weight is for an adapter not among `names`."""
-        for name in self.weights:
-            if name not in names:
-                raise unknown_adapter(name, names)
+        check_names(self.weights, names)
+
+
+def checked_weights(weights: object) -> dict[str, float]:
+    """A copy of the weights (the caller's may change later).
+
+    Raises:
+        SettingsError: there is none, or one is not a finite number from -1000 to 1000, or a name is not text.
+    """
+    if not isinstance(weights, Mapping) or not weights:
+        raise SettingsError("Weights", expected="a number for at least one adapter", found=repr(weights)[:40])
+    for name, weight in weights.items():
+        if not isinstance(name, str):
+            raise SettingsError("Weights", expected="names of adapters", found=repr(name)[:40])
+        number = isinstance(weight, int | float) and not isinstance(weight, bool)
+        if not number or not math.isfinite(weight) or abs(weight) > MOST:
+            expected = f"a number from {-MOST:g} to {MOST:g}"
+            raise SettingsError(f"Weight of {name[:80]!r}", expected=expected, found=repr(weight)[:40])
+    return dict(weights)
+
+
+def named_weights(weights: Mapping[str, float]) -> str:
+    """The four largest weights in words."""
+    largest = sorted(weights.items(), key=lambda item: -abs(item[1]))
+    named = ", ".join(f"{name} {weight:g}" for name, weight in largest[:4])
+    return named + (f" and {len(largest) - 4} more" if len(largest) > 4 else "")
+
+
+def check_names(weights: Mapping[str, float] | tuple[()], names: tuple[str, ...]) -> None:
+    """Raise SettingsError, with the names there are, if a weight is for an adapter not among `names`."""
+    for name in weights:
+        if name not in names:
+            raise unknown_adapter(name, names)

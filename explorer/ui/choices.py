@@ -34,7 +34,9 @@ def router_of(choice: RouterChoice, names: Sequence[str]) -> Router:
     Raises:
         SettingsError: a setting is out of its bounds or names an unknown adapter.
     """
-    settings = {name: parsed_weights(value) if name == "weights" else value for name, value in choice.settings}
+    optional = {entry.name for entry in describe(choice.key).settings if entry.default is not None}
+    given = {name: value for name, value in choice.settings if not (name in optional and value in ("", None))}
+    settings = {name: parsed_weights(value) if name == "weights" else value for name, value in given.items()}
     router = make_router(choice.key, **settings)
     router.check(tuple(names))
     return router

@@ -22,7 +22,7 @@ from explorer.ui.html import count_text
 from explorer.ui.narrate import Stopped, narrated
 from explorer.ui.options import LIMITS
 from explorer.ui.pictures import Updates
-from explorer.ui.routing_acts import STOPPED, read_sampling
+from explorer.ui.routing_acts import STOPPED, read_sampling, ready
 from explorer.ui.sessions import Run, Session
 from explorer.ui.state import Column, RouterChoice
 from explorer.ui.streams import AnswerStream, Pace, departure
@@ -49,6 +49,7 @@ def compare(desk: Desk, session: Session, prompt: Any, chat: Any, *values: Any) 
         model = yield from narrated("Making the model ready", lambda say: desk.routed(session, say), run.stop)
         routers = {place: router_of(choice, model.names) for place, choice in choices.items()}
         check_size(model.base, prompt, chat=chat is True, new_tokens=sampling["max_new_tokens"], sites=0, adapters=0)
+        yield from ready(model, tuple(routers.values()), run)
         board = _Board(session, routers)
         yield from _stream(board, model, prompt, chat is True, sampling, run)
         if reference.strip() and not run.stop.is_set():

@@ -10,6 +10,7 @@ import gradio as gr
 from explorer.routing.registry import ROUTERS, describe
 from explorer.routing.setting import Setting
 from explorer.ui.choices import choice_of
+from explorer.ui.html import text
 from explorer.ui.pictures import Updates
 from explorer.ui.state import RouterChoice
 
@@ -53,6 +54,14 @@ def _control(key: str, entry: Setting, names: Sequence[str], best: str | None) -
     if entry.kind == "adapter":
         return gr.Dropdown(list(names), value=best, **shared)
     return gr.Textbox(placeholder="adapter = 0.5, adapter = 0.5", **shared)
+
+
+def router_note(key: str) -> str:
+    """What the chosen router does, what it needs, and where it was described."""
+    about = describe(key)
+    needs = f" Needs {about.needs}." if about.needs else ""
+    source = f' <a href="{about.paper}" target="_blank" rel="noopener">Paper</a>' if about.paper else ""
+    return f'<p class="lx-quiet lx-router-note">{text(about.summary + needs)}{source}</p>'
 
 
 def shown_settings(key: str) -> Updates:

@@ -72,7 +72,14 @@ def _routing(wire: Wire) -> None:
     parts, picks = wire.parts, wire.parts["picks"]
     typed = [parts[name].change for name in TEXT if name != "router"]
     wire.on(typed, routing_acts.check_stale, TEXT, ["views"], queue=False, **LAST)
-    wire.on([parts["router"].change], routing_acts.change_router, TEXT, [*CHOICE[1:], "views"], queue=False, **LAST)
+    wire.on(
+        [parts["router"].change],
+        routing_acts.change_router,
+        TEXT,
+        [*CHOICE[1:], "router_note", "views"],
+        queue=False,
+        **LAST,
+    )
     looks = ("layer", "module", "range", "template")
     changed = [parts["layer"].input, parts["module"].input, parts["range"].submit, parts["template"].input]
     changed.append(parts["range"].blur)

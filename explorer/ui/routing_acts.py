@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from typing import Any
@@ -17,7 +17,7 @@ from explorer.ui import pictures
 from explorer.ui.answers import status_html
 from explorer.ui.bridge import picked_cell, picked_token
 from explorer.ui.choices import check_size, number, one_of, prompt_text, router_of, token_range, whole
-from explorer.ui.controls import read_choice, shown_settings
+from explorer.ui.controls import read_choice, router_note, shown_settings
 from explorer.ui.desk import Desk
 from explorer.ui.narrate import Stopped, narrated
 from explorer.ui.options import LIMITS
@@ -42,6 +42,7 @@ def route(desk: Desk, session: Session, prompt: Any, chat: Any, key: Any, *setti
         check_size(
             model.base, prompt, chat=chat is True, new_tokens=0, sites=len(model.sites), adapters=len(model.names)
         )
+        yield from ready(model, [router], run)
         began = time.monotonic()
         trace = yield from narrated(
             "Routing the prompt", lambda _: model.route(prompt, router, chat=chat is True), run.stop
@@ -75,11 +76,17 @@ def generate(
         router = router_of(choice, model.names)
         size = {"sites": len(model.sites), "adapters": len(model.names)}
         check_size(model.base, prompt, chat=chat is True, new_tokens=sampling["max_new_tokens"], **size)
+        yield from ready(model, [router], run)
         yield from _stream(session, model, router, Routing(prompt, chat is True, choice), sampling, run)
     except Stopped:
         yield {"status": status_html("ok", STOPPED)}
     finally:
         run.done.set()
+
+
+def ready(model: RoutedModel, routers: Sequence[Router], run: Run) -> Iterator[Updates]:
+    """Let the routers prepare what they need, and tell what takes time."""
+    yield from narrated("Preparing the router", lambda say: model.prepare(routers, say), run.stop)
 
 
 class Routing:
@@ -176,7 +183,8 @@ def _same(routed: Routed, prompt: Any, chat: Any, key: Any, settings: tuple[Any,
 def change_router(desk: Desk, session: Session, prompt: Any, chat: Any, key: Any, *settings: Any) -> Updates:
     """Another router: show its settings."""
     router = read_choice(key, settings)
-    return {**shown_settings(router.key), **check_stale(desk, session, prompt, chat, key, *settings)}
+    shown = {**shown_settings(router.key), "router_note": router_note(router.key)}
+    return {**shown, **check_stale(desk, session, prompt, chat, key, *settings)}
 
 
 def pick_token(_: Desk, session: Session, picked: gr.EventData) -> Updates:

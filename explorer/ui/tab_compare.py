@@ -17,7 +17,7 @@ from explorer.ui.tab_routing import sampling_controls
 
 NOTE = (
     '<p class="lx-quiet">All columns answer the prompt above in one batch, with one seed. '
-    "Arrow and Weighted take their settings from the Routing tab.</p>"
+    "Routers take their settings from the Routing tab.</p>"
 )
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import gradio as gr
 
-from explorer.ui.controls import router_controls
+from explorer.ui.controls import DEFAULT_ROUTER, router_controls, router_note
 from explorer.ui.options import LIMITS
 from explorer.ui.pictures import ALL, Updates, routable
 from explorer.ui.state import View
@@ -32,6 +32,7 @@ def routing_tab(view: View, initial: Updates) -> dict[str, Any]:
             elem_id="chat",
             min_width=130,
         )
+    parts["router_note"] = gr.HTML(router_note(DEFAULT_ROUTER), elem_id="router-note")
     with gr.Row(elem_classes=["lx-pair"]):
         with gr.Column(scale=3, min_width=300):
             parts["answer"] = gr.HTML(initial["answer"], elem_id="answer")
