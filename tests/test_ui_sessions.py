@@ -88,12 +88,12 @@ def test_a_closed_session_keeps_no_adapter_in_memory(tmp_path: Path) -> None:
     mine = store.get("a").adopt()
     assert mine is not None
     store.get("a").change(lambda _: view_of(mine.record()))
-    factors = [weakref.ref(update.a) for adapter in mine.library for update in adapter.updates.values()]
-    assert all(factor() is not None for factor in factors)
+    adapters = [weakref.ref(adapter) for adapter in mine.library]
+    assert all(adapter() is not None for adapter in adapters)
     del mine
     store.close("a")
     gc.collect()
-    assert [factor() for factor in factors] == [None] * len(factors)
+    assert [adapter() for adapter in adapters] == [None] * len(adapters)
 
 
 def test_an_idle_session_is_closed_and_told_once(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable
 
 from explorer.adapters.library import Library
-from explorer.analysis.spectra import UpdateShape, update_shape
+from explorer.analysis.survey import Survey, survey
 from explorer.models.base import BaseModel
 from explorer.models.routed_model import RoutedModel
 from explorer.records.library_record import LibraryRecord, analysed, with_clusters
@@ -30,10 +30,10 @@ class Holding:
         self.library = library
         self.trusted = trusted
         self._record = record
-        self._shapes: dict[str, UpdateShape] = {}
+        self._survey: Survey | None = None
         self._routed: RoutedModel | None = None
         self._lock = threading.RLock()
-        numbers = sum(u.a.numel() + u.b.numel() for adapter in library for u in adapter.updates.values())
+        numbers = sum(adapter.parameters for adapter in library)
         #: About how much memory it takes: the factors, and once more for what routing stacks.
         self.nbytes = 2 * BYTES_A_NUMBER * numbers
 
@@ -55,9 +55,9 @@ class Holding:
             stored = self._record
             if stored is not None and measure == "update" == stored.similarity.measure:
                 return stored if n_clusters is None else with_clusters(stored, n_clusters)
-            if not self._shapes:
-                self._shapes = {adapter.name: update_shape(adapter) for adapter in self.library}
-            return analysed(self.library, self._shapes, measure, sparsity, n_clusters)
+            if self._survey is None:
+                self._survey = survey(self.library.adapters)
+            return analysed(self.library, self._survey, measure, sparsity, n_clusters)
 
     def routed(self, base: BaseModel, progress: Callable[[int, int], None] | None = None) -> RoutedModel:
         """The library on `base`, prepared on first use (raises as RoutedModel does)."""
@@ -72,4 +72,4 @@ class Holding:
         self.library.close()
         with self._lock:
             self._routed = None
-            self._shapes = {}
+            self._survey = None
