@@ -18,6 +18,7 @@ import numpy as np
 from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import adjusted_rand_score, silhouette_score
+from threadpoolctl import threadpool_limits
 
 from explorer.analysis.blocks import Matrix
 from explorer.analysis.similarity import Similarity
@@ -142,7 +143,8 @@ def _largest(rows: Matrix) -> int:
 def _labels(rows: Matrix, k: int, seed: int) -> list[int]:
     if k <= 1:
         return [0] * len(rows)
-    with warnings.catch_warnings():
+    # several threads in products as small as these mostly wait for each other: up to twenty times slower on two cores
+    with threadpool_limits(1), warnings.catch_warnings():
         # rows that hardly differ may make fewer clusters than asked for: the result says how many
         warnings.filterwarnings("ignore", "Number of distinct clusters", ConvergenceWarning)
         return [int(label) for label in KMeans(n_clusters=k, n_init=10, random_state=seed).fit_predict(rows)]
