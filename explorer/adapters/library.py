@@ -100,7 +100,7 @@ class Library:
         return iter(self.adapters)
 
     def close(self) -> None:
-        """Remove what was unpacked for this library; safe to call twice."""
+        """Remove what was unpacked for this library, whose updates can then be read no more; safe to call twice."""
         on_close, self._on_close = self._on_close, None
         if on_close is not None:
             on_close()

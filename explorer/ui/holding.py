@@ -15,6 +15,8 @@ from explorer.models.routed_model import RoutedModel
 from explorer.records.library_record import LibraryRecord, analysed, with_clusters
 
 BYTES_A_NUMBER = 4
+#: About what the description of one update takes, and one pair of adapters in the matrices of the analysis.
+BYTES_AN_UPDATE, BYTES_A_PAIR = 1_024, 32
 
 
 class Holding:
@@ -33,9 +35,15 @@ class Holding:
         self._survey: Survey | None = None
         self._routed: RoutedModel | None = None
         self._lock = threading.RLock()
-        numbers = sum(adapter.parameters for adapter in library)
-        #: About how much memory it takes: the factors, and once more for what routing stacks.
-        self.nbytes = 2 * BYTES_A_NUMBER * numbers
+        updates = sum(len(adapter.updates) for adapter in library)
+        self._shown_nbytes = BYTES_AN_UPDATE * updates + BYTES_A_PAIR * len(library) ** 2
+        #: About how much more memory routing takes: the factors of all adapters, stacked.
+        self.routing_nbytes = BYTES_A_NUMBER * sum(adapter.parameters for adapter in library)
+
+    @property
+    def nbytes(self) -> int:
+        """About how much memory it takes now; the factors stay in their files until the library is routed."""
+        return self._shown_nbytes + (self.routing_nbytes if self._routed is not None else 0)
 
     @property
     def base_model(self) -> str:
@@ -68,7 +76,7 @@ class Holding:
             return self._routed
 
     def close(self) -> None:
-        """Give memory and files back; a run that still uses the adapters keeps what it holds."""
+        """Give memory and files back; a run that goes on keeps what it has read, and can read no more of a zip."""
         self.library.close()
         with self._lock:
             self._routed = None
