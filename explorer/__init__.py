@@ -46,6 +46,8 @@ _HOMES = {
 def open_library(source: str | Path, *, allow_local: bool = True) -> Library:
     """Open a library of adapters and check them against their base model where its shapes are at hand.
 
+    Updates stay in their files until they are asked for, so the files must stay as they are while the library is used.
+
     Args:
         source: `sample` or a sample's name, a folder, a .zip file, or a hub repository id (`owner/name`).
         allow_local: false where folders and files of this machine must not be named.

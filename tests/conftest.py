@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from jaxtyping import install_import_hook
@@ -16,9 +19,36 @@ install_import_hook(
 
 from tiny_models import make_tiny  # noqa: E402 - after the hook, which only sees later imports
 
+from explorer import cache  # noqa: E402
 from explorer.models.base import BaseModel, load_base_model  # noqa: E402
+from explorer.settings import cache_folder  # noqa: E402
 
 SAMPLE_BASE = "HuggingFaceTB/SmolLM2-135M-Instruct"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache() -> Iterator[None]:
+    """A cache of this run's own, also for the processes that tests start; only base models are shared with others."""
+    models = cache_folder() / "models"
+    models.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        (Path(folder) / "models").symlink_to(models.resolve(), target_is_directory=True)
+        patch.setenv("EXPLORER_CACHE", folder)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def no_results(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is remembered from one test to the next, nor within one: what runs twice is computed twice."""
+    monkeypatch.setattr(cache, "results_folder", lambda: Path(os.devnull) / "results")
+
+
+@pytest.fixture
+def results(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A folder of this test's own where results are kept."""
+    folder = tmp_path / "kept" / "results"
+    monkeypatch.setattr(cache, "results_folder", lambda: folder)
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,8 @@ PACKAGE = ROOT / "explorer"
 FILES = sorted(PACKAGE.rglob("*.py"))
 LEVELS = {
     "errors": 0,
-    "settings": 1,
+    "settings": 0,
+    "cache": 1,
     "adapters": 2,
     "analysis": 3,
     "routing": 3,

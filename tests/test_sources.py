@@ -24,7 +24,8 @@ from adapter_files import (
 
 from explorer.adapters import sources
 from explorer.adapters.adapter import AdapterNotes
-from explorer.adapters.library import Library, natural_key
+from explorer.adapters.library import Library
+from explorer.adapters.natural_order import natural_key
 from explorer.adapters.safe_zip import ZipLimits
 from explorer.adapters.sources import open_library, open_zip
 from explorer.errors import LibraryError

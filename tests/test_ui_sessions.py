@@ -88,12 +88,12 @@ def test_a_closed_session_keeps_no_adapter_in_memory(tmp_path: Path) -> None:
     mine = store.get("a").adopt()
     assert mine is not None
     store.get("a").change(lambda _: view_of(mine.record()))
-    factors = [weakref.ref(update.a) for adapter in mine.library for update in adapter.updates.values()]
-    assert all(factor() is not None for factor in factors)
+    adapters = [weakref.ref(adapter) for adapter in mine.library]
+    assert all(adapter() is not None for adapter in adapters)
     del mine
     store.close("a")
     gc.collect()
-    assert [factor() for factor in factors] == [None] * len(factors)
+    assert [adapter() for adapter in adapters] == [None] * len(adapters)
 
 
 def test_an_idle_session_is_closed_and_told_once(tmp_path: Path) -> None:
@@ -385,3 +385,22 @@ def test_the_page_goes_on_asking_until_an_opened_library_is_drawn(tmp_path: Path
     page_acts.tick(desk, session)
     assert session.view.record is not None
     assert page_acts.model_parts(desk, session)["timer"]["active"] is False
+
+
+def test_a_library_too_large_to_be_routed_can_still_be_looked_at(tmp_path: Path) -> None:
+    for seed in range(10):
+        write_adapter(tmp_path / "mine" / f"a{seed}", {"layers.0.q": (256, 512, 512)}, seed=seed)
+    options = PageOptions(library=str(folder_of(tmp_path / "shared")), store_bytes=9 << 20)
+    desk = Desk(options, Engine(), tmp_path / "none")
+    session = desk.sessions.get("a")
+    session.offer(Holding(open_folder(tmp_path / "mine"), trusted=False))
+    desk.sessions.make_room(session)
+    mine = session.adopt()
+    assert mine is not None
+    assert len(mine.record().names) == 10
+    with pytest.raises(LibraryError) as caught:
+        desk.routed(session)
+    assert caught.value.sentence == (
+        "The library: needs 10 MB to be routed, more than the 9 MB that a page may use. "
+        "Its map and clusters can be looked at; to route, open a part of it."
+    )

@@ -5,13 +5,14 @@ A site is the name of an adapted linear module in the base model, for example `m
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from explorer.adapters.low_rank import LowRank
+from explorer.adapters.low_rank import Form, LowRank
+from explorer.adapters.stored_updates import StoredUpdates
 
 
 class Status(StrEnum):
@@ -50,7 +51,8 @@ class Adapter:
         name: unique in its library (the folder's name).
         path: the folder it was read from; None for one made in memory.
         base_model: the name its configuration gives ("" if none).
-        updates: site -> update, in natural order of the sites.
+        updates: site -> update, in natural order of the sites; those of a folder are read whenever they are asked for,
+            so take them one at a time, and ask `forms` for shapes, ranks and counts.
         verdict: accepted or map only (a refused adapter is not made into an Adapter).
         alpha: lora_alpha of the configuration (patterns may override it per site).
         content_hash: SHA-256 of the weights and the configuration.
@@ -78,4 +80,22 @@ class Adapter:
     @property
     def ranks(self) -> tuple[int, ...]:
         """The distinct ranks of its updates, ascending."""
-        return tuple(sorted({update.rank for update in self.updates.values()}))
+        return tuple(sorted({form.rank for form in self.forms.values()}))
+
+    @property
+    def forms(self) -> Mapping[str, Form]:
+        """Shape, rank and scale of its update at each site, in the order of `updates`; reads nothing."""
+        if isinstance(self.updates, StoredUpdates):
+            return self.updates.forms
+        return {site: update.form for site, update in self.updates.items()}
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers its factors hold."""
+        return sum(form.parameters for form in self.forms.values())
+
+    def only(self, wanted: Callable[[str], bool]) -> Adapter:
+        """The same adapter with the updates of the sites that are wanted, by name."""
+        if isinstance(self.updates, StoredUpdates):
+            return replace(self, updates=self.updates.only(wanted))
+        return replace(self, updates={site: update for site, update in self.updates.items() if wanted(site)})

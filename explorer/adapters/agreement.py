@@ -40,14 +40,14 @@ def _one_shape(adapters: Sequence[Adapter]) -> list[Adapter]:
     shapes: dict[str, Counter[tuple[int, int]]] = defaultdict(Counter)
     for adapter in adapters:
         if adapter.can_be_routed:
-            for site, update in adapter.updates.items():
-                shapes[site][update.shape] += 1
+            for site, form in adapter.forms.items():
+                shapes[site][form.shape] += 1
     usual = {site: counts.most_common(1)[0][0] for site, counts in shapes.items()}
 
     def reason(adapter: Adapter) -> str:
-        for site, update in adapter.updates.items():
-            if update.shape != usual[site]:
-                return f"its {shown(site)} has shape {update.shape}, in most of this library it is {usual[site]}"
+        for site, form in adapter.forms.items():
+            if form.shape != usual[site]:
+                return f"its {shown(site)} has shape {form.shape}, in most of this library it is {usual[site]}"
         return ""
 
     return _demote(adapters, reason)

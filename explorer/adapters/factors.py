@@ -8,10 +8,11 @@ file is a reason why the pairs are not the whole adapter.
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from explorer.adapters.library import natural_key
+from explorer.adapters.natural_order import natural_key
 from explorer.adapters.safetensors_header import FLOATS, TensorHeader
 from explorer.adapters.wording import shown
 from explorer.errors import AdapterFormatError
@@ -29,7 +30,7 @@ KINDS = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Pair:
     """The headers of one site's A (rank, d_in) and B (d_out, rank)."""
 
@@ -89,7 +90,7 @@ def _site(name: str, site: str) -> str:
     site = site.removeprefix(PREFIX)
     if len(site) > MAX_SITE or not site.isprintable() or not all(site.split(".")):
         raise AdapterFormatError(f"{WEIGHTS}, tensor {shown(name)}", "does not name a module")
-    return site
+    return sys.intern(site)  # most adapters of a library have the same sites
 
 
 def _checked(tensor: TensorHeader) -> TensorHeader:

@@ -11,8 +11,10 @@ from pathlib import Path, PurePosixPath
 from explorer.adapters.adapter import Adapter, Verdict
 from explorer.adapters.agreement import settle
 from explorer.adapters.factors import WEIGHTS
-from explorer.adapters.library import Library, natural_key
+from explorer.adapters.known_files import KnownFiles
+from explorer.adapters.library import Library
 from explorer.adapters.lora_config import CONFIG
+from explorer.adapters.natural_order import natural_key
 from explorer.adapters.notes import notes_for, read_library_notes
 from explorer.adapters.peft_format import Shapes, ShapesOf, read_adapter
 from explorer.adapters.pickles import pickle_verdicts
@@ -55,12 +57,18 @@ def open_folder(
     names = _names(found, title or source)
     once = _once(shapes_of)
 
+    # a folder that goes with the library has no second opening
+    known = KnownFiles(found.root) if on_close is None else None
+
     def read(path: Path, name: str) -> Adapter | Verdict:
-        return read_adapter(path, name, notes=notes_for(path, name, notes), shapes_of=once, pickles=beside[path])
+        own = notes_for(path, name, notes)
+        return read_adapter(path, name, notes=own, shapes_of=once, pickles=beside[path], known=known)
 
     # hashing and checking for NaN leave the interpreter free, so files are read side by side
     with ThreadPoolExecutor(max_workers=READERS) as pool:
         results = list(pool.map(read, found.folders, names))
+    if known:
+        known.save()
     adapters = settle([result for result in results if isinstance(result, Adapter)])
     settled = iter(adapters)
     verdicts = [result if isinstance(result, Verdict) else next(settled).verdict for result in results]

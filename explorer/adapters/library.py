@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 
 from explorer.adapters.adapter import Adapter, Verdict
+from explorer.adapters.natural_order import natural_key as natural_key
 from explorer.errors import LibraryError
-
-
-def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:
-    """Sort key that puts `layers.2` before `layers.10`."""
-    return tuple(
-        (0, int(part), "") if part[0] in "0123456789" else (1, 0, part) for part in re.split(r"([0-9]+)", name) if part
-    )
 
 
 class Library:
@@ -107,7 +100,7 @@ class Library:
         return iter(self.adapters)
 
     def close(self) -> None:
-        """Remove what was unpacked for this library; safe to call twice."""
+        """Remove what was unpacked for this library, whose updates can then be read no more; safe to call twice."""
         on_close, self._on_close = self._on_close, None
         if on_close is not None:
             on_close()

@@ -13,6 +13,20 @@ from jaxtyping import Float
 from torch import Tensor
 
 
+@dataclass(frozen=True, slots=True)
+class Form:
+    """What is known of an update without its numbers: (d_out, d_in), rank and scale."""
+
+    shape: tuple[int, int]
+    rank: int
+    scale: float
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers A and B hold together."""
+        return self.rank * sum(self.shape)
+
+
 @dataclass(frozen=True, eq=False)
 class Spectrum:
     """Thin singular value decomposition of one update, U S V^T, largest first."""
@@ -42,6 +56,11 @@ class LowRank:
     def shape(self) -> tuple[int, int]:
         """(d_out, d_in) of the update."""
         return self.b.shape[0], self.a.shape[1]
+
+    @property
+    def form(self) -> Form:
+        """Shape, rank and scale alone."""
+        return Form(self.shape, self.rank, self.scale)
 
     def spectrum(self) -> Spectrum:
         """Exact thin SVD through two QR factorisations and the SVD of an r x r core (cost O(d r^2)).

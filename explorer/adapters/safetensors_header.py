@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,13 +25,19 @@ BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, 
 FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class TensorHeader:
-    """Name, dtype and shape of one stored tensor."""
+    """Name, dtype and shape of one stored tensor, and its first byte, counted from the start of the file."""
 
     name: str
     dtype: str
     shape: tuple[int, ...]
+    start: int
+
+    @property
+    def nbytes(self) -> int:
+        """Its length in the file."""
+        return math.prod(self.shape) * BYTES[self.dtype]
 
 
 def read_header(path: Path) -> Mapping[str, TensorHeader]:
@@ -66,10 +73,10 @@ def read_header(path: Path) -> Mapping[str, TensorHeader]:
         )
     tensors, spans = {}, []
     for name, entry in header.items():
-        tensor, begin, end = _entry(where, name, entry)
+        tensor = _entry(where, name, entry, 8 + length)
         tensors[name] = tensor
-        spans.append((begin, end, name))
-    _check_spans(where, spans, size - 8 - length)
+        spans.append((tensor.start, tensor.start + tensor.nbytes, name))
+    _check_spans(where, spans, 8 + length, size)
     return tensors
 
 
@@ -80,7 +87,7 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return result
 
 
-def _entry(where: str, name: str, entry: Any) -> tuple[TensorHeader, int, int]:
+def _entry(where: str, name: str, entry: Any, data: int) -> TensorHeader:
     place = f"{where}, tensor {shown(name)}"
     if not isinstance(entry, dict):
         raise AdapterFormatError(place, "has no proper entry in the header")
@@ -94,18 +101,18 @@ def _entry(where: str, name: str, entry: Any) -> tuple[TensorHeader, int, int]:
     begin, end = offsets
     if end - begin != math.prod(shape) * BYTES[dtype]:
         raise AdapterFormatError(place, "has a size that does not fit its shape", found=f"{end - begin} bytes")
-    return TensorHeader(name, dtype, tuple(shape)), begin, end
+    return TensorHeader(name, sys.intern(dtype), tuple(shape), data + begin)
 
 
 def _is_count(value: Any, limit: int = MAX_DIMENSION) -> bool:
     return type(value) is int and 0 <= value < limit
 
 
-def _check_spans(where: str, spans: list[tuple[int, int, str]], available: int) -> None:
-    position = 0
+def _check_spans(where: str, spans: list[tuple[int, int, str]], position: int, size: int) -> None:
+    """Check that the tensors fill the file from `position` to its end, each byte belonging to one of them."""
     for begin, end, name in sorted(spans):
-        if begin != position or end > available:
+        if begin != position or end > size:
             raise AdapterFormatError(f"{where}, tensor {shown(name)}", "lies outside the file or over another tensor")
         position = end
-    if position != available:
+    if position != size:
         raise AdapterFormatError(where, "has bytes that belong to no tensor, or was cut off", fix="Copy it again.")

@@ -1,4 +1,7 @@
-"""Sums over the blocks of a large matrix that has a few rows and columns for each adapter, a strip at a time."""
+"""Sums over the blocks of a large symmetric matrix that has a few rows and columns for each adapter, strip by strip.
+
+Only the upper half is ever computed, in strips that are flat enough for a processor's cache.
+"""
 
 from __future__ import annotations
 
@@ -8,44 +11,50 @@ import numpy as np
 from numpy.typing import NDArray
 
 Matrix = NDArray[np.float64]
-Strip = Callable[[slice], NDArray[np.float32] | Matrix]
-MOST_ENTRIES = 1 << 24
+Rows = NDArray[np.float32]
+Strip = Callable[[slice], Rows | Matrix]
+#: Rows of a strip, unless one adapter has more.
+MOST_ROWS = 256
 
 
 def starts_of(ranks: Sequence[int]) -> NDArray[np.intp]:
-    """The first row of each adapter when their rows are stacked."""
-    return np.cumsum([0, *ranks[:-1]])
+    """The first row of each adapter when their rows are stacked, and the number of all rows at the end."""
+    return np.cumsum([0, *ranks])
 
 
-def block_sums(ranks: Sequence[int], strip: Strip, most_entries: int = MOST_ENTRIES) -> Matrix:
+def runs_of(ranks: Sequence[int]) -> Iterator[tuple[int, int, int]]:
+    """Neighbours of equal rank: (rank, first, one past the last)."""
+    first = 0
+    for index in range(1, len(ranks) + 1):
+        if index == len(ranks) or ranks[index] != ranks[first]:
+            yield ranks[first], first, index
+            first = index
+
+
+def block_sums(ranks: Sequence[int], strip: Strip, most_rows: int = MOST_ROWS) -> Matrix:
     """Sum each adapter-by-adapter block.
 
     Args:
-        ranks: rows of each adapter, N of them, all at least 1, R in total.
-        strip: the rows of a slice of the (R, R) matrix.
-        most_entries: bound of a strip's size; a strip holds at least one adapter.
+        ranks: rows of each adapter, N of them, all at least 1, R in total. The fewer changes of rank from one adapter
+            to the next, the faster.
+        strip: the given rows of the symmetric (R, R) matrix, from the column of the first of them on.
+        most_rows: bound of a strip's rows; a strip holds at least one adapter.
 
     Returns:
         (N, N) float64: entry (i, j) is the sum over the rows of i and the columns of j.
     """
-    starts = starts_of(ranks)
-    rows = []
-    for first, last in _strips(ranks, most_entries):
-        own = starts[first:last]
-        products = strip(slice(own[0], own[0] + sum(ranks[first:last])))
-        # along the rows first: they lie together in memory
-        across = np.add.reduceat(products, starts, axis=1, dtype=np.float64)
-        rows.append(np.add.reduceat(across, own - own[0], axis=0))
-    return np.concatenate(rows)
-
-
-def _strips(ranks: Sequence[int], most_entries: int) -> Iterator[tuple[int, int]]:
-    """Runs of adapters (first, one past the last) whose rows make strips of bounded size."""
-    height = max(most_entries // sum(ranks), 1)
-    first = held = 0
-    for index, rank in enumerate(ranks):
-        if held and held + rank > height:
-            yield first, index
-            first, held = index, 0
-        held += rank
-    yield first, len(ranks)
+    starts, sums = starts_of(ranks), np.zeros((len(ranks), len(ranks)))
+    runs = list(runs_of(ranks))
+    for rank, begin, end in runs:
+        height = max(most_rows // rank, 1)
+        for first in range(begin, end, height):
+            last = min(first + height, end)
+            rows = strip(slice(starts[first], starts[last]))
+            for width, left, right in runs:
+                left = max(left, first)
+                if left < right:
+                    columns = rows[:, starts[left] - starts[first] : starts[right] - starts[first]]
+                    across = columns.reshape(len(rows), right - left, width) @ np.ones(width, rows.dtype)
+                    down = across.reshape(last - first, rank, right - left).sum(axis=1, dtype=np.float64)
+                    sums[first:last, left:right] = down
+    return np.asarray(np.triu(sums) + np.triu(sums, 1).T)

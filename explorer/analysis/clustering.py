@@ -2,6 +2,8 @@
 
 As in the paper's code: k-means++ with 10 starts and a seed, on the rows of the cosine matrix. K is the user's
 choice (the paper uses 10); the silhouette of each K, on the same rows, suggests one.
+
+What was tried is kept in the user's cache, by the values of the similarity matrix.
 """
 
 from __future__ import annotations
@@ -9,19 +11,24 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from itertools import combinations
 
 import numpy as np
 from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import adjusted_rand_score, silhouette_score
+from threadpoolctl import threadpool_limits
 
 from explorer.analysis.blocks import Matrix
 from explorer.analysis.similarity import Similarity
+from explorer.cache import Arrays, from_numbers, kept, key_of, to_numbers
 from explorer.errors import SettingsError
 
 MOST_TRIED = 20
 DEFAULT_SEED = 42
+#: Goes up whenever the same similarities would give other partitions.
+FORMAT = 1
 
 
 @dataclass(frozen=True)
@@ -73,18 +80,15 @@ def cluster(similarity: Similarity, n_clusters: int | None = None, seed: int = D
         raise SettingsError("Number of clusters", expected="at least 1", found=f"{n_clusters!r}")
     if not 0 <= seed < 2**32:
         raise SettingsError("seed", expected="0 to 4294967295", found=f"{seed!r}")
-    rows = similarity.values
-    largest = _largest(rows)
-    tried = {k: _labels(rows, k, seed) for k in range(2, min(largest, MOST_TRIED) + 1)}
-    silhouettes = {k: float(silhouette_score(rows, labels)) for k, labels in tried.items() if len(set(labels)) == k}
-    suggested = max(silhouettes, key=lambda k: silhouettes[k]) if silhouettes else None
-    wanted = min(n_clusters or suggested or 1, max(largest, 1))
-    labels = tried[wanted] if wanted in tried else _labels(rows, wanted, seed)
+    tried = _all_tried(similarity.values, seed)
+    suggested = max(tried.silhouettes, key=lambda k: tried.silhouettes[k]) if tried.silhouettes else None
+    wanted = min(n_clusters or suggested or 1, max(tried.largest, 1))
+    labels = tried.labels.get(wanted) or _labels(similarity.values, wanted, seed)
     return Clustering(
         names=similarity.names,
         labels=_renumbered(labels),
         n_clusters=len(set(labels)),
-        silhouettes=silhouettes,
+        silhouettes=tried.silhouettes,
         suggested=suggested,
         seed=seed,
         measure=similarity.measure,
@@ -99,6 +103,38 @@ def stability(similarity: Similarity, n_clusters: int, seeds: Sequence[int] = ra
     return float(np.mean([adjusted_rand_score(one, two) for one, two in combinations(partitions, 2)]))
 
 
+@dataclass(frozen=True)
+class _Tried:
+    """The partition for each K that was tried, the mean silhouettes, and the most clusters that make sense."""
+
+    largest: int
+    labels: dict[int, list[int]]
+    silhouettes: dict[int, float]
+
+
+def _all_tried(rows: Matrix, seed: int) -> _Tried:
+    """Every K from 2 to 20, or as many as make sense: the slow part, and the same whichever K is wanted."""
+
+    def compute() -> _Tried:
+        largest = _largest(rows)
+        labels = {k: _labels(rows, k, seed) for k in range(2, min(largest, MOST_TRIED) + 1)}
+        silhouettes = {k: float(silhouette_score(rows, own)) for k, own in labels.items() if len(set(own)) == k}
+        return _Tried(largest, labels, silhouettes)
+
+    def to_arrays(tried: _Tried) -> Arrays:
+        return {"tried": to_numbers([tried.largest, list(tried.labels.items()), list(tried.silhouettes.items())])}
+
+    def from_arrays(stored: Arrays) -> _Tried:
+        largest, labels, silhouettes = from_numbers(stored["tried"])
+        found = {int(k): [int(label) for label in own] for k, own in labels}
+        if any(len(own) != len(rows) or not 0 < len(set(own)) <= k for k, own in found.items()):
+            raise ValueError("partitions of another library")
+        return _Tried(int(largest), found, {int(k): float(value) for k, value in silhouettes})
+
+    key = key_of("clusters", str(FORMAT), version("scikit-learn"), str(seed), str(len(rows)), rows.tobytes())
+    return kept(key, compute, to_arrays, from_arrays)
+
+
 def _largest(rows: Matrix) -> int:
     """The most clusters that make sense: N - 1, and no more than there are different rows."""
     return min(len(rows) - 1, len(np.unique(rows.round(6), axis=0)))
@@ -107,7 +143,8 @@ def _largest(rows: Matrix) -> int:
 def _labels(rows: Matrix, k: int, seed: int) -> list[int]:
     if k <= 1:
         return [0] * len(rows)
-    with warnings.catch_warnings():
+    # several threads in products as small as these mostly wait for each other: up to twenty times slower on two cores
+    with threadpool_limits(1), warnings.catch_warnings():
         # rows that hardly differ may make fewer clusters than asked for: the result says how many
         warnings.filterwarnings("ignore", "Number of distinct clusters", ConvergenceWarning)
         return [int(label) for label in KMeans(n_clusters=k, n_init=10, random_state=seed).fit_predict(rows)]

@@ -28,6 +28,5 @@ def neighbours(similarity: Similarity, name: str, count: int = 5) -> tuple[Neigh
         raise LibraryError(f"Adapter {name!r}", "is not among those that were compared")
     own = similarity.names.index(name)
     order = np.argsort(-similarity.values[own], kind="stable")
-    return tuple(
-        Neighbour(similarity.names[index], float(similarity.values[own, index])) for index in order if index != own
-    )[: max(count, 0)]
+    nearest = order[order != own][: max(count, 0)]
+    return tuple(Neighbour(similarity.names[index], float(similarity.values[own, index])) for index in nearest)

@@ -4,20 +4,21 @@ Flatten A and B (scale not applied), zero the entries up to the adapter's own qu
 min(64, N - 1) components without centring (paper, section 3.1; truncated SVD). The result depends on the basis of the
 factors, so it means something only for adapters that started from the same initial A.
 
-The components come from the Gram matrix X X^T (N x N), summed tensor by tensor: no adapter is ever held as one long
-vector beside another, and the order of the tensors drops out.
+The components come from the Gram matrix X X^T (N x N), summed tensor by tensor: the vectors of the adapters are never
+held together, and the order of the tensors drops out.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from explorer.adapters.adapter import Adapter
 from explorer.analysis.blocks import Matrix
+from explorer.analysis.site_by_site import add_at, over_sites, side_by_side
+from explorer.analysis.sites import SiteGroup, site_groups
 from explorer.errors import LibraryError
 
 COMPONENTS = 64
@@ -25,14 +26,26 @@ COMPONENTS = 64
 LOST = 1e-6
 
 
+@dataclass(frozen=True)
+class _Sizes:
+    """Of all entries of an adapter: the threshold up to which they count as zero, and the largest."""
+
+    threshold: float
+    peak: float
+
+
 def parameter_products(adapters: Sequence[Adapter], sparsity: float) -> Matrix:
     """(N, N) inner products of N adapters' embeddings; a row is zero where an adapter has none.
+
+    The factors are read twice: an adapter at a time for its threshold, then a site at a time.
 
     Raises:
         LibraryError: the adapters do not have the same sites and shapes.
     """
     _check_same_tensors(adapters)
-    return _reduced(_gram(adapters, [_threshold(adapter, sparsity) for adapter in adapters]))
+    largest = 2 * max(adapter.parameters for adapter in adapters)  # the quantile sorts a copy
+    sizes = list(side_by_side(adapters, lambda adapter: _sizes(adapter, sparsity), largest))
+    return _reduced(_gram(adapters, sizes))
 
 
 def _check_same_tensors(adapters: Sequence[Adapter]) -> None:
@@ -46,35 +59,36 @@ def _check_same_tensors(adapters: Sequence[Adapter]) -> None:
             )
 
 
-def _shapes(adapter: Adapter) -> dict[str, tuple[torch.Size, torch.Size]]:
-    return {site: (update.a.shape, update.b.shape) for site, update in adapter.updates.items()}
+def _shapes(adapter: Adapter) -> dict[str, tuple[tuple[int, int], int]]:
+    return {site: (form.shape, form.rank) for site, form in adapter.forms.items()}
 
 
-def _factors(adapter: Adapter, site: str) -> tuple[Tensor, Tensor]:
-    return adapter.updates[site].a, adapter.updates[site].b
+def _sizes(adapter: Adapter, sparsity: float) -> _Sizes:
+    """The threshold is the adapter's own quantile of |x| over all its factors; no entry is dropped at sparsity 0."""
+    entries, filled = np.empty(adapter.parameters, np.float32), 0
+    for update in adapter.updates.values():
+        for factor in (update.a, update.b):
+            np.abs(factor.float().numpy().ravel(), out=entries[filled : filled + factor.numel()])
+            filled += factor.numel()
+    return _Sizes(float(np.quantile(entries, sparsity)) if sparsity else -1.0, float(entries.max(initial=0.0)))
 
 
-def _threshold(adapter: Adapter, sparsity: float) -> float:
-    """The adapter's own quantile of |x| over all its factors; no entry is dropped at sparsity 0."""
-    if sparsity == 0:
-        return -1.0
-    entries = [factor.float().abs().flatten() for site in adapter.updates for factor in _factors(adapter, site)]
-    return float(np.quantile(torch.cat(entries).numpy(), sparsity))
-
-
-def _gram(adapters: Sequence[Adapter], thresholds: Sequence[float]) -> Matrix:
+def _gram(adapters: Sequence[Adapter], sizes: Sequence[_Sizes]) -> Matrix:
     """X X^T up to a common factor, which keeps float32 from overflowing and changes no cosine."""
-    peak = max(
-        (float(factor.abs().max()) for one in adapters for site in one.updates for factor in _factors(one, site)),
-        default=0.0,
-    )
+    peak = max(size.peak for size in sizes) or 1.0
+    cuts = np.array([size.threshold for size in sizes], np.float32)[:, None]
+
+    def at_site(group: SiteGroup) -> Matrix:
+        updates, products = group.updates(0, len(adapters)), np.zeros((len(adapters), len(adapters)))
+        for factors in ([update.a for update in updates], [update.b for update in updates]):
+            rows = np.stack([factor.float().numpy().ravel() for factor in factors])
+            kept = np.where(np.abs(rows) <= cuts, np.float32(0), rows) / np.float32(peak)
+            products += kept @ kept.T
+        return products
+
     total = np.zeros((len(adapters), len(adapters)))
-    for site in adapters[0].updates:
-        for pair in zip(*(_factors(adapter, site) for adapter in adapters), strict=True):
-            rows = torch.stack([factor.float().flatten() for factor in pair])
-            cut = torch.tensor(thresholds, dtype=torch.float32)[:, None]
-            kept = (torch.where(rows.abs() <= cut, 0.0, rows) / (peak or 1.0)).numpy()
-            total += kept @ kept.T
+    for group, products in over_sites(site_groups(adapters), at_site):
+        add_at(total, group.members, products)
     return total
 
 

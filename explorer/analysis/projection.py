@@ -1,17 +1,25 @@
-"""A map in two dimensions: UMAP on the distances 1 - similarity. Distances on it are not evidence."""
+"""A map in two dimensions: UMAP on the distances 1 - similarity. Distances on it are not evidence.
+
+A map is kept in the user's cache, by the values of the similarity matrix and the seed: drawing it again needs no UMAP,
+which takes seconds to import and compile.
+"""
 
 from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from importlib.metadata import version
 
 import numpy as np
 from numpy.typing import NDArray
 
 from explorer.analysis.blocks import Matrix
 from explorer.analysis.similarity import Similarity
+from explorer.cache import Arrays, kept, key_of
 
 DEFAULT_SEED = 42
+#: Goes up whenever the same similarities would give another map.
+FORMAT = 1
 NEIGHBOURS = 15
 FEWEST_FOR_UMAP = 4
 # similarities that differ by less are the same
@@ -52,13 +60,23 @@ def project(similarity: Similarity, seed: int = DEFAULT_SEED) -> Projection:
         return Projection(similarity.names, np.zeros((1, 2)), "list", seed)
     if count < FEWEST_FOR_UMAP:
         return Projection(similarity.names, _framed(_principal(similarity.values)), "pca", seed)
-    return Projection(similarity.names, _framed(_umap(similarity.values, seed)), "umap", seed)
+    return Projection(similarity.names, _kept_umap(similarity.values, seed), "umap", seed)
 
 
 def warm_up() -> None:
     """Import and compile UMAP, which takes several seconds once in a process: for a thread that nobody waits for."""
-    names = ("one", "two", "three", "four")
-    project(Similarity(names, np.eye(4), "update", (1.0,) * 4))
+    _umap(np.eye(FEWEST_FOR_UMAP), DEFAULT_SEED)
+
+
+def _kept_umap(values: Matrix, seed: int) -> Matrix:
+    def from_arrays(stored: Arrays) -> Matrix:
+        xy = stored["xy"]
+        if xy.shape != (len(values), 2) or xy.dtype != np.float64 or not (np.abs(xy) <= 1 + ROUNDING).all():
+            raise ValueError("a map of another library")
+        return xy
+
+    key = key_of("map", str(FORMAT), version("umap-learn"), str(seed), str(len(values)), values.tobytes())
+    return kept(key, lambda: _framed(_umap(values, seed)), lambda xy: {"xy": xy}, from_arrays)
 
 
 def _umap(values: Matrix, seed: int) -> Matrix:

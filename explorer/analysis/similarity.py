@@ -5,6 +5,8 @@ Three measures, one file each:
 - `update` (default): the cosine between whole updates; any ranks, any initial basis.
 - `parameters`: the paper code's way, on the raw factors; for adapters that started from the same initial A.
 - `subspace`: how far the updates read the same directions of their inputs, whatever their strength.
+
+The products behind the cosines are kept in the user's cache (for adapters in files).
 """
 
 from __future__ import annotations
@@ -18,11 +20,14 @@ from explorer.adapters.adapter import Adapter
 from explorer.analysis.blocks import Matrix
 from explorer.analysis.parameter_products import parameter_products
 from explorer.analysis.subspace_overlaps import subspace_overlaps
-from explorer.analysis.update_products import update_products
+from explorer.analysis.survey import adapters_key, survey
+from explorer.cache import Arrays, kept
 from explorer.errors import LibraryError, SettingsError
 
 MEASURES = ("update", "parameters", "subspace")
 SiteFilter = Callable[[str], bool]
+#: Goes up whenever the same adapters would give other products of "parameters" or "subspace".
+FORMAT = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,31 +79,42 @@ def similarity(
         raise SettingsError(f"Measure {measure!r}", "is unknown", fix=f"Choose from: {', '.join(MEASURES)}.")
     if not 0 <= sparsity < 1:
         raise SettingsError("sparsity", expected="0 up to, but not, 1", found=f"{sparsity!r}")
-    members = [_restricted(adapter, sites) for adapter in adapters]
-    found = {site for adapter in members for site in adapter.updates}
-    if not found:
+    members = [adapter if sites is None else adapter.only(sites) for adapter in adapters]
+    if not any(adapter.updates for adapter in members):
         raise LibraryError("Similarity", "has no adapter with a module to compare", fix="Choose other modules.")
-    values, empty = _cosine(_products(members, measure, sparsity))
+    alike = of_products(members, _products(members, measure, sparsity), measure)
+    return replace(alike, sparsity=sparsity) if measure == "parameters" else alike
+
+
+def of_products(adapters: Sequence[Adapter], products: Matrix, measure: str = "update") -> Similarity:
+    """The similarities of N adapters whose inner products (N, N) are known."""
+    values, empty = _cosine(products)
+    found = {site for adapter in adapters for site in adapter.updates}
     return Similarity(
-        names=tuple(adapter.name for adapter in members),
+        names=tuple(adapter.name for adapter in adapters),
         values=values,
         measure=measure,
-        coverage=tuple(len(adapter.updates) / len(found) for adapter in members),
-        notes=tuple(_note(members[index].name, measure) for index in empty),
-        sparsity=sparsity if measure == "parameters" else None,
+        coverage=tuple(len(adapter.updates) / len(found) for adapter in adapters),
+        notes=tuple(_note(adapters[index].name, measure) for index in empty),
     )
 
 
-def _restricted(adapter: Adapter, sites: SiteFilter | None) -> Adapter:
-    if sites is None:
-        return adapter
-    return replace(adapter, updates={site: update for site, update in adapter.updates.items() if sites(site)})
-
-
 def _products(members: Sequence[Adapter], measure: str, sparsity: float) -> Matrix:
-    if measure == "parameters":
-        return parameter_products(members, sparsity)
-    return update_products(members) if measure == "update" else subspace_overlaps(members)
+    if measure == "update":
+        return survey(members).products
+    key = adapters_key(measure, members, str(FORMAT), repr(sparsity if measure == "parameters" else None))
+
+    def compute() -> Matrix:
+        return parameter_products(members, sparsity) if measure == "parameters" else subspace_overlaps(members)
+
+    return kept(key, compute, lambda found: {"products": found}, lambda stored: _checked(stored, len(members)))
+
+
+def _checked(stored: Arrays, count: int) -> Matrix:
+    products = stored["products"]
+    if products.shape != (count, count) or products.dtype != np.float64 or not np.isfinite(products).all():
+        raise ValueError("products of other adapters")
+    return products
 
 
 def _cosine(inner: Matrix) -> tuple[Matrix, list[int]]:

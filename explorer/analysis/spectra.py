@@ -1,25 +1,15 @@
-"""What each update looks like inside: its singular values, its effective rank, and its size layer by layer.
-
-Batched over sites of equal shape and rank. With G_A = A A^T and G_B = B^T B (r x r) and R the symmetric root of G_A,
-R G_B R = Q diag(s^2) Q^T holds the squared singular values of B A, and the rows of Q^T R^-1 A are its right singular
-vectors. This squares the condition, which float64 bears down to singular values of 1e-7 of the largest; the
-prototypes that Arrow routes by are computed by QR instead.
-"""
+"""What each update looks like inside: its singular values, its effective rank, and its size layer by layer."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from explorer.adapters.adapter import Adapter
-from explorer.adapters.low_rank import LowRank
 from explorer.analysis.blocks import Matrix
-from explorer.analysis.roots import ABSENT, symmetric_root
 from explorer.analysis.sites import layer_label
 
 
@@ -39,79 +29,44 @@ class UpdateShape:
     layers: tuple[tuple[str, float], ...]
 
 
-def update_shape(adapter: Adapter) -> UpdateShape:
-    """Singular values and norms from the factors alone."""
-    updates = list(adapter.updates.values())
-    values = np.zeros((len(updates), max((update.rank for update in updates), default=0)))
-    for batch in _batches(updates):
-        values[batch.places, : batch.squares.shape[1]] = batch.singular_values()
-    squares: dict[str, float] = defaultdict(float)
-    for site, row in zip(adapter.updates, values, strict=True):
-        squares[layer_label(site)] += float(np.square(row).sum())
-    return UpdateShape(
-        spectrum=tuple(float(value) for value in values.mean(axis=0)) if updates else (),
-        effective_rank=_effective_rank(values),
-        layers=tuple((label, value**0.5) for label, value in squares.items()),
-    )
+class SpectrumSums:
+    """The sums over the sites that make the shapes of N updates, from the singular values of one site at a time."""
+
+    def __init__(self, adapters: Sequence[Adapter]) -> None:
+        self._adapters = adapters
+        self._ranks = [max(adapter.ranks, default=0) for adapter in adapters]
+        self._values = np.zeros((len(adapters), max(self._ranks, default=0)))
+        self._directions = np.zeros(len(adapters))
+        self._sites = np.zeros(len(adapters))
+        self._squares: dict[str, Matrix] = defaultdict(lambda: np.zeros(len(adapters)))
+
+    def add(self, site: str, members: Sequence[int], values: Matrix) -> None:
+        """Add the singular values (n, r) that n members of the library have at a site."""
+        self._values[members, : values.shape[1]] += values
+        self._squares[layer_label(site)][members] += np.square(values).sum(axis=1)
+        self._directions[members] += _directions(values)
+        self._sites[members] += values.any(axis=1)
+
+    def shapes(self) -> tuple[UpdateShape, ...]:
+        """One for each adapter, once every site was added."""
+        means = self._directions / np.maximum(self._sites, 1)
+        return tuple(self._shape(index, float(mean)) for index, mean in enumerate(means))
+
+    def _shape(self, index: int, effective_rank: float) -> UpdateShape:
+        sites = self._adapters[index].forms
+        values = self._values[index, : self._ranks[index]] / max(len(sites), 1)
+        labels = dict.fromkeys(layer_label(site) for site in sites)
+        return UpdateShape(
+            spectrum=tuple(values.tolist()),
+            effective_rank=effective_rank,
+            layers=tuple((label, float(self._squares[label][index] ** 0.5)) for label in labels),
+        )
 
 
-def input_bases(updates: Sequence[LowRank]) -> list[Tensor]:
-    """For each update its right singular vectors as rows, (numerical rank, d_in) float64; none for a zero update."""
-    bases: list[Tensor] = [torch.empty(0)] * len(updates)
-    for batch in _batches(updates):
-        for place, basis in zip(batch.places, batch.right_vectors(), strict=True):
-            bases[place] = basis
-    return bases
-
-
-def _effective_rank(values: Matrix) -> float:
-    """Mean over the rows that are not zero of exp(entropy of the shares of the squares)."""
-    there = values[(values > 0).any(axis=1)]
-    if not len(there):
-        return 0.0
-    energy = np.square(there / there.max(axis=1, keepdims=True))
-    share = energy / energy.sum(axis=1, keepdims=True)
+def _directions(values: Matrix) -> Matrix:
+    """exp(entropy of the shares of the squares) of each row, 0 for a row of zeros."""
+    largest = values.max(axis=1, keepdims=True)
+    energy = np.square(values / np.where(largest > 0, largest, 1.0))
+    share = energy / np.maximum(energy.sum(axis=1, keepdims=True), 1.0)
     entropy = -(share * np.log(np.where(share > 0, share, 1.0))).sum(axis=1)
-    return float(np.exp(entropy).mean())
-
-
-@dataclass(frozen=True, eq=False)
-class _Batch:
-    """Updates of one shape and rank, decomposed together.
-
-    `squares` (n, r) are the squared singular values of B A (scale left out), ascending, and the columns of `vectors`
-    (n, r, r) their Q. `inverse` is the pseudo-inverse of the root R. `places` says which updates they are.
-    """
-
-    places: list[int]
-    a: Tensor
-    scale: Tensor
-    squares: Tensor
-    vectors: Tensor
-    inverse: Tensor
-
-    def singular_values(self) -> Matrix:
-        """(n, r), largest first, scale applied."""
-        return (self.squares.flip(-1).sqrt() * self.scale.abs()[:, None]).numpy()
-
-    def right_vectors(self) -> Iterator[Tensor]:
-        """The vectors of each update that count, largest first."""
-        rows = self.vectors.mT @ self.inverse @ self.a
-        largest = self.squares[:, -1:]
-        counts = (self.squares > largest * ABSENT**2) & (self.scale[:, None] != 0)
-        for own, there in zip(rows, counts, strict=True):
-            yield own[there].flip(0)
-
-
-def _batches(updates: Sequence[LowRank]) -> Iterator[_Batch]:
-    groups: dict[tuple[int, tuple[int, int]], list[int]] = defaultdict(list)
-    for index, update in enumerate(updates):
-        groups[update.rank, update.shape].append(index)
-    for places in groups.values():
-        a = torch.stack([updates[index].a for index in places]).double()
-        b = torch.stack([updates[index].b for index in places]).double()
-        root, inverse = (torch.from_numpy(each) for each in symmetric_root((a @ a.mT).numpy()))
-        core = root @ (b.mT @ b) @ root
-        squares, turned = torch.linalg.eigh((core + core.mT) / 2)
-        scale = torch.tensor([updates[index].scale for index in places], dtype=torch.float64)
-        yield _Batch(places, a, scale, squares.clamp(min=0), turned, inverse)
+    return np.where(largest[:, 0] > 0, np.exp(entropy), 0.0)

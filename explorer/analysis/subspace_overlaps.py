@@ -10,29 +10,33 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 
 from explorer.adapters.adapter import Adapter
-from explorer.analysis.blocks import Matrix, Strip, block_sums
-from explorer.analysis.sites import site_groups
-from explorer.analysis.spectra import input_bases
+from explorer.analysis.blocks import Matrix, Rows, Strip, block_sums
+from explorer.analysis.orthonormal import batches
+from explorer.analysis.site_by_site import add_at, over_sites
+from explorer.analysis.sites import SiteGroup, site_groups
 
 
 def subspace_overlaps(adapters: Sequence[Adapter]) -> Matrix:
     """(N, N) sums over the sites of the overlaps; the diagonal counts the sites where an update is not zero."""
     total = np.zeros((len(adapters), len(adapters)))
-    for group in site_groups(adapters):
-        bases = {
-            member: basis for member, basis in zip(group.members, input_bases(group.updates), strict=True) if len(basis)
-        }
-        if bases:
-            members, ranks = list(bases), [len(basis) for basis in bases.values()]
-            stacked = torch.cat(list(bases.values())).float().numpy()
-            shared = block_sums(ranks, _squares(stacked))
-            total[np.ix_(members, members)] += shared / np.minimum.outer(ranks, ranks)
+    for group, overlaps in over_sites(site_groups(adapters), _site_overlaps):
+        add_at(total, group.members, overlaps)
     return total
 
 
-def _squares(rows: NDArray[np.float32]) -> Strip:
-    return lambda strip: np.square(rows[strip] @ rows.T)
+def _site_overlaps(group: SiteGroup) -> Matrix:
+    """(n, n) overlaps at one site; zeros for an update of zero."""
+    overlaps = np.zeros((len(group.ranks), len(group.ranks)))
+    bases = [basis.astype(np.float32) for _, _, batch in batches(group) for basis in batch.right_vectors()]
+    there = sorted((index for index, basis in enumerate(bases) if len(basis)), key=lambda index: len(bases[index]))
+    if there:
+        ranks = [len(bases[index]) for index in there]
+        shared = block_sums(ranks, _squares(np.concatenate([bases[index] for index in there])))
+        overlaps[np.ix_(there, there)] = shared / np.minimum.outer(ranks, ranks)
+    return overlaps
+
+
+def _squares(rows: Rows) -> Strip:
+    return lambda strip: np.square(rows[strip] @ rows[strip.start :].T)

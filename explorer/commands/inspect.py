@@ -69,7 +69,7 @@ def _entry(library: Library, verdict: Verdict) -> dict[str, object]:
         "alpha": adapter.alpha,
         "modules": list(_modules(adapter)),
         "sites": len(adapter.updates),
-        "parameters": sum(update.a.numel() + update.b.numel() for update in adapter.updates.values()),
+        "parameters": adapter.parameters,
         "size_bytes": adapter.size_bytes,
         "content_hash": adapter.content_hash,
         "task": adapter.notes.task,

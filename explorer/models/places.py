@@ -77,7 +77,7 @@ def check_fit(adapters: Sequence[Adapter], base: BaseModel) -> None:
     """
     modules = {name: _bare(module) for name, module in base.model.named_modules()}
     for adapter in adapters:
-        for site, update in adapter.updates.items():
+        for site, form in adapter.forms.items():
             where = f"Adapter {adapter.name!r}, module {site}"
             if site not in modules:
                 raise LibraryError(where, f"is not in {base.name}", fix="Choose the base model it was trained on.")
@@ -85,8 +85,8 @@ def check_fit(adapters: Sequence[Adapter], base: BaseModel) -> None:
             if shape is None:
                 kind = type(modules[site]).__name__
                 raise BaseModelError(where, expected="a plain Linear or Conv1D in the base model", found=kind)
-            if shape != update.shape:
-                raise LibraryError(where, f"does not fit {base.name}", expected=str(shape), found=str(update.shape))
+            if shape != form.shape:
+                raise LibraryError(where, f"does not fit {base.name}", expected=str(shape), found=str(form.shape))
 
 
 def _bare(module: nn.Module) -> nn.Module:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -19,8 +18,9 @@ from explorer.adapters.library import Library
 from explorer.analysis.clustering import DEFAULT_SEED, Clustering, cluster
 from explorer.analysis.neighbours import Neighbour, neighbours
 from explorer.analysis.projection import Projection, project
-from explorer.analysis.similarity import Similarity, similarity
-from explorer.analysis.spectra import UpdateShape, update_shape
+from explorer.analysis.similarity import Similarity, of_products, similarity
+from explorer.analysis.spectra import UpdateShape
+from explorer.analysis.survey import Survey, survey
 
 FORMAT = 1
 DIGITS = 6
@@ -109,21 +109,22 @@ def library_record(
     seed: int = DEFAULT_SEED,
 ) -> LibraryRecord:
     """Analyse a library (see :func:`similarity`, :func:`cluster` and :func:`project` for the arguments)."""
-    return analysed(
-        library, {adapter.name: update_shape(adapter) for adapter in library}, measure, sparsity, n_clusters, seed
-    )
+    return analysed(library, survey(library.adapters), measure, sparsity, n_clusters, seed)
 
 
 def analysed(
     library: Library,
-    shapes: Mapping[str, UpdateShape],
+    found: Survey,
     measure: str = "update",
     sparsity: float = 0.5,
     n_clusters: int | None = None,
     seed: int = DEFAULT_SEED,
 ) -> LibraryRecord:
-    """As `library_record`, with the updates' shapes already known (they do not depend on the measure)."""
-    alike = similarity(library, measure, sparsity)
+    """As `library_record`, with the library already surveyed (which does not depend on the measure)."""
+    if measure == "update":
+        alike = of_products(library.adapters, found.products)
+    else:
+        alike = similarity(library, measure, sparsity)
     return LibraryRecord(
         title=library.title,
         description=library.description,
@@ -131,7 +132,7 @@ def analysed(
         source=library.source,
         base_model=library.base_model,
         content_hash=library.content_hash,
-        adapters=tuple(_summary(adapter, alike, shapes[adapter.name]) for adapter in library),
+        adapters=tuple(_summary(adapter, alike, shape) for adapter, shape in zip(library, found.shapes, strict=True)),
         verdicts=library.verdicts,
         similarity=alike,
         clustering=cluster(alike, n_clusters, seed),
@@ -167,7 +168,7 @@ def _summary(adapter: Adapter, alike: Similarity, shape: UpdateShape) -> Adapter
         alpha=adapter.alpha,
         targets=tuple(dict.fromkeys(site.rpartition(".")[2] for site in adapter.updates)),
         sites=len(adapter.updates),
-        parameters=sum(update.a.numel() + update.b.numel() for update in adapter.updates.values()),
+        parameters=adapter.parameters,
         size_bytes=adapter.size_bytes,
         content_hash=adapter.content_hash,
         task=adapter.notes.task,

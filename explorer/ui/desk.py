@@ -108,13 +108,26 @@ class Desk:
             ExplorerError: the library, its base model or both cannot be had, or do not fit.
         """
         holding = self.holding(session)
+        self._check_room(session)
         base = self._base(holding, waiting)
 
         def progress(done: int, total: int) -> None:
             if waiting is not None:
                 waiting(f"Preparing update {done:,} of {total:,} for routing")
 
-        return holding.routed(base, progress)
+        model = holding.routed(base, progress)
+        self.sessions.sweep(keep=session)
+        return model
+
+    def _check_room(self, session: Session) -> None:
+        """Refuse to route a visitor's library that alone is larger than all of them together may be."""
+        needed, room = session.own.routing_nbytes if session.own is not None else 0, self.options.store_bytes
+        if needed > room:
+            raise LibraryError(
+                "The library",
+                f"needs {needed >> 20:,} MB to be routed, more than the {room >> 20:,} MB that a page may use",
+                fix="Its map and clusters can be looked at; to route, open a part of it.",
+            )
 
     def _base(self, holding: Holding, waiting: Callable[[str], None] | None) -> BaseModel:
         return self.engine.model(holding.base_model, trusted=holding.trusted, waiting=waiting)

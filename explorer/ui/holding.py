@@ -9,12 +9,14 @@ import threading
 from collections.abc import Callable
 
 from explorer.adapters.library import Library
-from explorer.analysis.spectra import UpdateShape, update_shape
+from explorer.analysis.survey import Survey, survey
 from explorer.models.base import BaseModel
 from explorer.models.routed_model import RoutedModel
 from explorer.records.library_record import LibraryRecord, analysed, with_clusters
 
 BYTES_A_NUMBER = 4
+#: About what the description of one update takes, and one pair of adapters in the matrices of the analysis.
+BYTES_AN_UPDATE, BYTES_A_PAIR = 1_024, 32
 
 
 class Holding:
@@ -30,12 +32,18 @@ class Holding:
         self.library = library
         self.trusted = trusted
         self._record = record
-        self._shapes: dict[str, UpdateShape] = {}
+        self._survey: Survey | None = None
         self._routed: RoutedModel | None = None
         self._lock = threading.RLock()
-        numbers = sum(u.a.numel() + u.b.numel() for adapter in library for u in adapter.updates.values())
-        #: About how much memory it takes: the factors, and once more for what routing stacks.
-        self.nbytes = 2 * BYTES_A_NUMBER * numbers
+        updates = sum(len(adapter.updates) for adapter in library)
+        self._shown_nbytes = BYTES_AN_UPDATE * updates + BYTES_A_PAIR * len(library) ** 2
+        #: About how much more memory routing takes: the factors of all adapters, stacked.
+        self.routing_nbytes = BYTES_A_NUMBER * sum(adapter.parameters for adapter in library)
+
+    @property
+    def nbytes(self) -> int:
+        """About how much memory it takes now; the factors stay in their files until the library is routed."""
+        return self._shown_nbytes + (self.routing_nbytes if self._routed is not None else 0)
 
     @property
     def base_model(self) -> str:
@@ -55,9 +63,9 @@ class Holding:
             stored = self._record
             if stored is not None and measure == "update" == stored.similarity.measure:
                 return stored if n_clusters is None else with_clusters(stored, n_clusters)
-            if not self._shapes:
-                self._shapes = {adapter.name: update_shape(adapter) for adapter in self.library}
-            return analysed(self.library, self._shapes, measure, sparsity, n_clusters)
+            if self._survey is None:
+                self._survey = survey(self.library.adapters)
+            return analysed(self.library, self._survey, measure, sparsity, n_clusters)
 
     def routed(self, base: BaseModel, progress: Callable[[int, int], None] | None = None) -> RoutedModel:
         """The library on `base`, prepared on first use (raises as RoutedModel does)."""
@@ -68,8 +76,8 @@ class Holding:
             return self._routed
 
     def close(self) -> None:
-        """Give memory and files back; a run that still uses the adapters keeps what it holds."""
+        """Give memory and files back; a run that goes on keeps what it has read, and can read no more of a zip."""
         self.library.close()
         with self._lock:
             self._routed = None
-            self._shapes = {}
+            self._survey = None

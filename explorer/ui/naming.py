@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from explorer.adapters.library import natural_key
+from explorer.adapters.natural_order import natural_key
 from explorer.records.library_record import LibraryRecord, cluster_title
 
 
