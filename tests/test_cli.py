@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-from adapter_files import write_adapter
+from adapter_files import write_adapter, zip_folder
 from tiny_trainable import save_tiny_llama, write_tasks
 
 import explorer
@@ -211,6 +213,28 @@ def test_no_command_is_the_page_with_its_options(monkeypatch):
         {"library": "somewhere", "host": "127.0.0.1", "port": 7999, "share": False},
         {"library": "sample", "host": "0.0.0.0", "port": 7860, "share": True},
     ]
+
+
+@pytest.mark.parametrize(("stopped_by", "codes"), [(signal.SIGTERM, {0}), (signal.SIGINT, {0, 130})])
+def test_a_stopped_page_leaves_no_files_behind(library, tmp_path, stopped_by, codes):
+    unpacked = tmp_path / "temporary"
+    unpacked.mkdir()
+    path = zip_folder(Path(library), tmp_path / "mine.zip")
+    command = [sys.executable, "-m", "explorer", "--port", "0", "--library", str(path)]
+    settings = {**os.environ, "TMPDIR": str(unpacked), "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(command, cwd=ROOT, env=settings, stdout=subprocess.PIPE, text=True) as page:
+        try:
+            assert page.stdout is not None
+            assert any("Running on local URL" in line for line in page.stdout)
+            end = time.monotonic() + 120
+            while not list(unpacked.glob("lora-library-*")) and time.monotonic() < end:
+                time.sleep(0.1)
+            assert list(unpacked.glob("lora-library-*"))
+            page.send_signal(stopped_by)
+            assert page.wait(60) in codes
+        finally:
+            page.kill()
+    assert not list(unpacked.glob("lora-library-*"))
 
 
 # Bad input

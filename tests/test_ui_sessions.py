@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import tempfile
 import threading
+import time
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
@@ -63,7 +65,7 @@ def test_sessions_have_their_own_library_and_closing_one_leaves_the_other(tmp_pa
     mine, yours = holding(tmp_path / "a"), holding(tmp_path / "b")
     for key, library in (("a", mine), ("b", yours)):
         store.get(key).offer(library)
-        store.get(key).adopt()
+        store.get(key).adopt(library)
     assert store.get("a").own is mine
     assert store.get("b").own is yours
     store.close("a")
@@ -82,11 +84,112 @@ def test_closing_a_session_removes_what_was_unpacked(tmp_path: Path) -> None:
     assert not unpacked.exists()
 
 
+@pytest.fixture
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Temporary folders are made in here, so that a test can see whether they go away."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    return folder
+
+
+def uploaded(tmp_path: Path) -> str:
+    """A zip where gradio would have put it."""
+    folder = tmp_path / "gradio" / "upload"
+    folder.mkdir(parents=True)
+    return str(zip_folder(folder_of(tmp_path / "mine"), folder / "mine.zip"))
+
+
+def wait_until_empty(folder: Path) -> None:
+    end = time.monotonic() + 20
+    while list(folder.iterdir()) and time.monotonic() < end:
+        time.sleep(0.02)
+    assert list(folder.iterdir()) == []
+
+
+def reading(monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Event, threading.Event]:
+    """Reading a zip tells when it has begun, and goes on only when it is let."""
+    begun, let = threading.Event(), threading.Event()
+
+    def slow(*arguments: Any, **named: Any) -> Any:
+        library = open_zip(*arguments, **named)
+        begun.set()
+        assert let.wait(20)
+        return library
+
+    monkeypatch.setattr(intake, "open_zip", slow)
+    return begun, let
+
+
+def test_a_page_closed_while_its_zip_is_read_leaves_nothing(
+    tmp_path: Path, temporary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, let = reading(monkeypatch)
+    desk = desk_with(tmp_path)
+    answers = intake.read_zip(desk, desk.sessions.get("a"), uploaded(tmp_path))
+    next(answers)
+    next(answers)
+    assert begun.wait(20)
+    assert len(list(temporary.iterdir())) == 1
+    answers.close()  # type: ignore[attr-defined]
+    desk.sessions.close("a")
+    let.set()
+    wait_until_empty(temporary)
+
+
+def test_a_session_closed_while_its_zip_is_read_leaves_nothing(
+    tmp_path: Path, temporary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, let = reading(monkeypatch)
+    desk = desk_with(tmp_path)
+    answers = intake.read_zip(desk, desk.sessions.get("a"), uploaded(tmp_path))
+    next(answers)
+    next(answers)
+    assert begun.wait(20)
+    desk.sessions.close("a")
+    let.set()
+    list(answers)
+    assert list(temporary.iterdir()) == []
+
+
+def test_a_closed_session_takes_no_library(tmp_path: Path, temporary: Path) -> None:
+    session = Session(View())
+    library = open_zip(zip_folder(folder_of(tmp_path / "src"), tmp_path / "mine.zip"))
+    session.close()
+    mine = Holding(library, trusted=False)
+    session.offer(mine)
+    assert list(temporary.iterdir()) == []
+    assert session.adopt(mine) is None
+    assert (session.candidate, session.own) == (None, None)
+
+
+def test_only_the_library_that_was_analysed_is_opened(tmp_path: Path) -> None:
+    desk = desk_with(tmp_path)
+    desk.shared()
+    session = desk.sessions.get("a")
+    before = session.view
+    first, second = holding(tmp_path / "a"), holding(tmp_path / "b", ("red", "green"))
+    session.offer(first)
+    answers = intake.open_candidate(desk, session)
+    recorded = first.record
+
+    def replaced() -> Any:
+        session.offer(second)  # another zip arrives while the first is analysed
+        return recorded()
+
+    first.record = replaced  # type: ignore[method-assign]
+    with pytest.raises(LibraryError, match=r"^The library: was replaced meanwhile. Look at the report again.$"):
+        list(answers)
+    assert session.own is None
+    assert session.candidate is second
+    assert session.view is before
+
+
 def test_a_closed_session_keeps_no_adapter_in_memory(tmp_path: Path) -> None:
     store = sessions(Clock())
-    store.get("a").offer(holding(tmp_path))
-    mine = store.get("a").adopt()
-    assert mine is not None
+    mine = holding(tmp_path)
+    store.get("a").offer(mine)
+    assert store.get("a").adopt(mine) is mine
     store.get("a").change(lambda _: view_of(mine.record()))
     factors = [weakref.ref(update.a) for adapter in mine.library for update in adapter.updates.values()]
     assert all(factor() is not None for factor in factors)

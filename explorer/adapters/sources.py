@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import re
 import shutil
 import tempfile
@@ -84,15 +85,18 @@ def open_zip(
 def _open_filled(
     fill: Callable[[Path], tuple[PurePosixPath, ...]], *, source: str, title: str, shapes_of: ShapesOf | None
 ) -> Library:
-    """Open a temporary folder that `fill` has filled; the folder goes with the library, or at once on any error.
+    """Open a temporary folder that `fill` has filled.
 
-    `fill` returns the pickles that it left out.
+    The folder goes when the library is closed, at the latest when the program ends, or at once on any error. `fill`
+    returns the pickles that it left out.
     """
     scratch = Path(tempfile.mkdtemp(prefix="lora-library-"))
 
     def remove() -> None:
+        atexit.unregister(remove)
         shutil.rmtree(scratch, ignore_errors=True)
 
+    atexit.register(remove)
     try:
         pickles = fill(scratch)
         return open_folder(scratch, source=source, title=title, shapes_of=shapes_of, pickles=pickles, on_close=remove)
