@@ -63,7 +63,23 @@ def open_library(
         return open_zip(path, shapes_of=shapes_of, limits=limits)
     if not isinstance(source, Path) and REPOSITORY.fullmatch(text):
         return _open_repository(text, shapes_of, limits or ZipLimits())
-    raise LibraryError(shown(text) or "Library", "is not a library that can be found", fix=_accepted(allow_local))
+    raise _no_library(text, allow_local=allow_local)
+
+
+def check_source(source: str) -> None:
+    """See, without opening it, that `source` can name a library: a sample, something on this machine or on the hub.
+
+    Raises:
+        LibraryError: it cannot.
+    """
+    text = source.strip()
+    named = text == "sample" or text in sample_names() or REPOSITORY.fullmatch(text)
+    if not named and (not text or _local_path(text) is None):
+        raise _no_library(text, allow_local=True)
+
+
+def _no_library(text: str, *, allow_local: bool) -> LibraryError:
+    return LibraryError(shown(text) or "Library", "is not a library that can be found", fix=_accepted(allow_local))
 
 
 def open_zip(

@@ -131,7 +131,7 @@ def read_sampling(new_tokens: Any, temperature: Any, seed: Any) -> dict[str, Any
     """The settings of generation (raises SettingsError)."""
     return {
         "max_new_tokens": whole(new_tokens, "Tokens to generate", 1, LIMITS.new_tokens),
-        "temperature": number(temperature, "Sampling temperature", 0.0, 10.0),
+        "temperature": number(temperature, "Sampling temperature", 0.0, 5.0),
         "seed": whole(seed, "Seed", 0, SEEDS),
     }
 
