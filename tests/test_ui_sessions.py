@@ -327,6 +327,16 @@ def test_an_engine_keeps_few_models_and_says_what_it_does() -> None:
         engine.model("", trusted=True)
 
 
+def test_a_base_models_name_may_be_longer_than_a_file_name() -> None:
+    def load(name: str, **_: Any) -> Any:
+        raise BaseModelError(name[:5], "cannot be had")
+
+    engine = Engine(load)
+    assert engine.state("x" * 300, trusted=True) == ModelState("none")
+    with pytest.raises(BaseModelError, match="xxxxx: cannot be had"):
+        engine.model("x" * 300, trusted=True)
+
+
 def test_narrated_work_tells_its_lines_and_gives_its_result() -> None:
     gate = threading.Event()
 
