@@ -420,12 +420,22 @@ def test_weights_and_ranges_are_parsed() -> None:
         (2, 5),
         (4, 9),
     ]
-    for bad in ("one", "one=x", "one=1,,=2", 5):
+    names = {"a=b": 1.0, "x, y; z": 2.0, 'say "hi"': 3.0, "plain": 4.0}
+    assert parsed_weights('a=b = 1; "x, y; z" = 2\nsay "hi" = 3, "plain"=4,') == names
+    for bad in ("one", "one=x", "one=1,,=2", 5, "one=nan", "one=inf", "=1", "one=1, one=2", "a=1" * 50_000):
         with pytest.raises(SettingsError):
             parsed_weights(bad)
     for bad in ("10", "5-3", "-1", "a", 4, "1-99"):
         with pytest.raises(SettingsError):
             token_range(bad, 10)
+
+
+@pytest.mark.parametrize("text", [" " * 90_000 + "a", "a" + " " * 90_000, "a=" * 45_000, "=" * 90_000, '"' * 90_001])
+def test_weights_are_parsed_in_no_time_whatever_the_text(text: str) -> None:
+    began = time.monotonic()
+    with pytest.raises(SettingsError, match=r"^Weights: expected (adapter = number, adapter = number|at most)"):
+        parsed_weights(text[:99_999])
+    assert time.monotonic() - began < 2
 
 
 def test_columns_depart_at_the_first_token_that_differs() -> None:

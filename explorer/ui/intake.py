@@ -63,7 +63,7 @@ def _report(desk: Desk, session: Session, line: str, work: Callable[[Say], Holdi
     usable = count_text(len(library), "adapter")
     words = f"{usable} of {library.title} can be opened. Nothing was replaced yet: decide below the report."
     yield {
-        "report": report_html(library.verdicts, library.title, library.source),
+        "report": report_html(library.verdicts, library.title, library.source, library.remarks),
         "decide": gr.update(visible=True),
         "status": status_html("ok", words),
     }
