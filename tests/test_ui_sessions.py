@@ -24,7 +24,6 @@ from explorer.ui.controls import SETTINGS, read_choice
 from explorer.ui.desk import Desk
 from explorer.ui.engine import Engine, ModelState
 from explorer.ui.holding import Holding
-from explorer.ui.links import Link, query_of, read_query
 from explorer.ui.narrate import Stopped, narrated
 from explorer.ui.options import PageOptions
 from explorer.ui.sessions import Session, Sessions
@@ -362,36 +361,6 @@ def test_narrated_work_can_be_left() -> None:
     with pytest.raises(Stopped):
         next(told)
     gate.set()
-
-
-def test_addresses_come_back_as_they_were_written() -> None:
-    link = Link(lib="sample", prompt="a & b = c?", router="arrow", topk=3, temperature=0.5, tab="Routing", layer=12)
-    written = query_of(link)
-    assert written == "?lib=sample&prompt=a+%26+b+%3D+c%3F&router=arrow&topk=3&temperature=0.5&tab=Routing&layer=12"
-    assert page_acts._asked(written) == (link, "")
-
-
-@pytest.mark.parametrize(
-    "query",
-    [
-        {"lib": "/etc"},
-        {"lib": "../x"},
-        {"topk": "0"},
-        {"topk": "9" * 400},
-        {"topk": "¹"},
-        {"temperature": "nan"},
-        {"temperature": "inf"},
-        {"tab": "<script>"},
-        {"router": "__class__"},
-        {"layer": "-1"},
-        {"prompt": "x" * 9_000},
-        {"prompt": "\ud800"},
-    ],
-)
-def test_hostile_addresses_are_left_out_with_a_sentence(query: dict[str, str]) -> None:
-    link, sentence = read_query(query)
-    assert link == Link()
-    assert sentence == f"The link's {next(iter(query))} could not be used and was left out."
 
 
 @pytest.mark.parametrize("value", [None, 3, "", "  ", "x" * 8_001, ["a"], {"a": 1}, "\udfff"])

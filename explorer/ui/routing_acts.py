@@ -152,7 +152,7 @@ def check_stale(desk: Desk, session: Session, prompt: Any, chat: Any, key: Any, 
     view = session.view
     if view.routed is None or view.record is None:
         return {}
-    stale = not _same(view.routed, prompt, chat, key, settings, pictures.routable(view.record))
+    stale = not is_same(view.routed, prompt, chat, key, settings, pictures.routable(view.record))
     if stale == view.stale:
         return {}
     routed = view.routed
@@ -164,7 +164,10 @@ def check_stale(desk: Desk, session: Session, prompt: Any, chat: Any, key: Any, 
     }
 
 
-def _same(routed: Routed, prompt: Any, chat: Any, key: Any, settings: tuple[Any, ...], names: tuple[str, ...]) -> bool:
+def is_same(
+    routed: Routed, prompt: Any, chat: Any, key: Any, settings: tuple[Any, ...], names: tuple[str, ...]
+) -> bool:
+    """Whether these controls ask for what was routed."""
     if prompt != routed.prompt or (chat is True) != routed.chat:
         return False
     try:
