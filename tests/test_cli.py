@@ -403,6 +403,9 @@ def test_a_place_that_takes_no_adapters_is_told_before_the_base_model_is_loaded(
     assert capsys.readouterr().err == (f"{tmp_path / 'file'}: cannot be used as output folder. Choose another one.\n")
     assert main(["train", str(tasks), "--output", str(tmp_path / "out"), "--base", "no/such/model/here"]) == 2
     assert "no/such/model/here: " in capsys.readouterr().err
+    words = ["train", str(tasks), "--output", str(tmp_path / "out"), "--base", str(base_folder)]
+    assert main([*words, "--target-modules", "q_proj,nosuch"]) == 2
+    assert "has no linear modules called nosuch. Name its own" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 

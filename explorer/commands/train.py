@@ -52,7 +52,7 @@ def run(options: Options) -> None:
     tasks = read_tasks(options.tasks, _listed(options.only))
     from explorer.training.private import AdapterSkipped, AdapterTrained, StepDone, train_private
 
-    base = _base_for(options)
+    base = _base_for(options, recipe)
     cards: list[object] = []
     skipped: list[str] = []
     for event in train_private(base, tasks, recipe, options.output):
@@ -70,15 +70,17 @@ def run(options: Options) -> None:
         say_json({"output": str(options.output), "trained": cards, "skipped": skipped})
 
 
-def _base_for(options: Options) -> BaseModel:
-    """Load the base model, once it is certain that there is a place for what it is trained to."""
+def _base_for(options: Options, recipe: Recipe) -> BaseModel:
+    """Load the base model, once it is certain that there is a place for its adapters; without one no place is made."""
     from explorer.models.base import load_base_model
-    from explorer.training.private import make_output
+    from explorer.training.private import check_targets, make_output
 
     made = not options.output.exists()
     make_output(options.output)
     try:
-        return load_base_model(options.base, report=report)
+        base = load_base_model(options.base, report=report)
+        check_targets(base, recipe)
+        return base
     except ExplorerError:
         if made:
             options.output.rmdir()
