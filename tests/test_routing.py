@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import torch
+from adapter_files import write_adapter
 from oracles import arrow_at, arrow_weights, dense_prototype, lag_choice, spectr_score
 from peft.utils.merge_utils import ties
 from routed_samples import make_adapter, make_update
@@ -23,7 +26,9 @@ from routing_samples import (
     seen_by,
 )
 
+from explorer.adapters.library import Library
 from explorer.adapters.low_rank import LowRank
+from explorer.adapters.sources import open_folder
 from explorer.errors import ExplorerError, SettingsError
 from explorer.routers import (
     ROUTERS,
@@ -109,6 +114,43 @@ def test_a_rank_deficient_update_still_has_its_prototype() -> None:
     padded = LowRank(torch.cat([one.a, one.a, torch.zeros(1, 12)]), torch.cat([one.b, one.b, one.b], dim=1), 1.0)
     assert abs(float(prototypes([padded])[0].double() @ dense_prototype(one))) > 1 - 1e-5
     torch.testing.assert_close(aligned([padded])[0].up.T @ aligned([padded])[0].down, padded.dense())
+
+
+# -- turns kept between runs
+
+
+def opened(folder: Path) -> Library:
+    for number in range(3):
+        write_adapter(folder / f"a{number}", seed=number)
+    return open_folder(folder, source="test")
+
+
+def same_banks(one: Sequence[Bank], two: Sequence[Bank]) -> bool:
+    return all(
+        torch.equal(mine.down, yours.down) and all(map(torch.equal, mine.up, yours.up))
+        for mine, yours in zip(one, two, strict=True)
+    )
+
+
+def test_a_library_in_files_is_turned_once(tmp_path: Path, results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    library = opened(tmp_path / "library")
+    groups = [(site,) for site in library.sites]
+    first = build_banks(library.adapters, groups, CPU, torch.float32)
+    (file,) = results.glob("turns-*")
+    fresh = Mock(side_effect=AssertionError("computed again"))
+    with monkeypatch.context() as patch:
+        patch.setattr("explorer.routing.known_turns.turns_of", fresh)
+        assert same_banks(first, build_banks(library.adapters, groups, CPU, torch.float32))
+    file.write_bytes(file.read_bytes()[:-9] + b"something")
+    assert same_banks(first, build_banks(library.adapters, groups, CPU, torch.float32)), "a damaged file is no result"
+    write_adapter(tmp_path / "library" / "a1", seed=77)
+    changed = open_folder(tmp_path / "library", source="test")
+    assert not same_banks(first, build_banks(changed.adapters, groups, CPU, torch.float32))
+
+
+def test_adapters_in_memory_are_not_kept(results: Path) -> None:
+    bank_of(adapters_of())
+    assert not list(results.glob("*"))
 
 
 # -- banks

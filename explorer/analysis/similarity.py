@@ -17,10 +17,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from explorer.adapters.adapter import Adapter
+from explorer.adapters.identity import adapters_key
 from explorer.analysis.blocks import Matrix
 from explorer.analysis.parameter_products import parameter_products
 from explorer.analysis.subspace_overlaps import subspace_overlaps
-from explorer.analysis.survey import adapters_key, survey
+from explorer.analysis.survey import survey
 from explorer.cache import Arrays, kept
 from explorer.errors import LibraryError, SettingsError
 

@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 
 from explorer.adapters.adapter import Adapter
-from explorer.adapters.stored_updates import StoredUpdates
+from explorer.adapters.identity import adapters_key
 from explorer.analysis.blocks import Matrix
 from explorer.analysis.site_by_site import add_at, over_sites
 from explorer.analysis.sites import site_groups
 from explorer.analysis.spectra import SpectrumSums, UpdateShape
 from explorer.analysis.update_products import site_products
-from explorer.cache import Arrays, from_numbers, kept, key_of, to_numbers
+from explorer.cache import Arrays, from_numbers, kept, to_numbers
 
 #: Goes up whenever the same adapters would give other numbers.
 FORMAT = 1
@@ -47,12 +47,6 @@ def survey(adapters: Sequence[Adapter]) -> Survey:
         return Survey(stored["products"], shapes)
 
     return kept(adapters_key("survey", adapters, str(FORMAT)), lambda: _survey(adapters), _to_arrays, from_arrays)
-
-
-def adapters_key(kind: str, adapters: Sequence[Adapter], *parts: str) -> str | None:
-    """A key for what is computed from these adapters in this order; None where some live in memory only."""
-    identities = [adapter.updates.identity for adapter in adapters if isinstance(adapter.updates, StoredUpdates)]
-    return key_of(kind, *parts, *identities) if len(identities) == len(adapters) else None
 
 
 def _survey(adapters: Sequence[Adapter]) -> Survey:

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from explorer.adapters.adapter import Adapter
 from explorer.routing.alignment import Aligned, aligned
+from explorer.routing.known_turns import KnownTurns
 
 Made = TypeVar("Made")
 MOST_REMEMBERED = 6
@@ -30,6 +31,9 @@ class Memory:
 
     def __init__(self) -> None:
         self._made: OrderedDict[Hashable, object] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._made)
 
     def get(self, key: Hashable, make: Callable[[], Made]) -> Made:
         """What is kept under `key`, made now if it is not there."""
@@ -165,18 +169,25 @@ def build_banks(
         progress: called with the number of sites prepared so far, and of all.
     """
     names = tuple(adapter.name for adapter in adapters)
-    total, done = sum(len(group) for group in groups), 0
+    sites = [site for group in groups for site in group]
+    turns = KnownTurns(adapters, sites)
     banks = []
     for group in groups:
-        found: list[dict[int, Aligned]] = []
+        found = []
         for site in group:
-            owners = [index for index, adapter in enumerate(adapters) if site in adapter.updates]
-            found.append(dict(zip(owners, aligned([adapters[index].updates[site] for index in owners]), strict=True)))
-            done += 1
+            found.append(_aligned_at(site, adapters, turns))
             if progress is not None:
-                progress(done, total)
+                progress(sites.index(site) + 1, len(sites))
         banks.append(_stacked(tuple(group), names, found, device, dtype))
+    turns.store()
     return tuple(banks)
+
+
+def _aligned_at(site: str, adapters: Sequence[Adapter], turns: KnownTurns) -> dict[int, Aligned]:
+    """The updates at one site by the index of their adapter."""
+    updates = {index: adapter.updates[site] for index, adapter in enumerate(adapters) if site in adapter.updates}
+    listed = list(updates.values())
+    return dict(zip(updates, aligned(listed, turns.of(site, listed)), strict=True))
 
 
 def _stacked(

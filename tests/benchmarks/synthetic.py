@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import torch
+from adapter_files import CONFIG, PREFIX, WEIGHTS, config_of
+from safetensors.torch import save_file
 
 from explorer.adapters.adapter import Adapter, Status, Verdict
 from explorer.adapters.library import Library
@@ -32,3 +37,20 @@ def _adapter(number: int, rank: int) -> Adapter:
     name = f"adapter-{number:04d}"
     verdict = Verdict(name, Status.ACCEPTED)
     return Adapter(name, None, SAMPLE_BASE, updates, verdict, 4.0 * rank, f"synthetic {number}", 0)
+
+
+def write_peft(count: int, folder: Path, rank: int = 4) -> list[Path]:
+    """The same adapters as PEFT folders."""
+    paths = []
+    for adapter in synthetic_library(count, rank).adapters:
+        own = folder / adapter.name
+        own.mkdir(parents=True)
+        tensors = {}
+        for site, update in adapter.updates.items():
+            tensors[f"{PREFIX}{site}.lora_A.weight"] = update.a
+            tensors[f"{PREFIX}{site}.lora_B.weight"] = update.b
+        config = config_of(rank=rank, alpha=4.0 * rank, base_model=SAMPLE_BASE, target_modules=list(SHAPES))
+        (own / CONFIG).write_text(json.dumps(config))
+        save_file(tensors, own / WEIGHTS, metadata={"format": "pt"})
+        paths.append(own)
+    return paths
