@@ -322,6 +322,12 @@ def test_settings_out_of_bounds(settings: dict[str, Any], tmp_path: Path) -> Non
     assert not list(tmp_path.iterdir())
 
 
+def test_a_rank_that_could_not_be_read_again(tmp_path: Path) -> None:
+    wide = LowRank(torch.ones(1, 4097), torch.ones(4097, 1), 1.0)
+    with pytest.raises(SettingsError, match=r"expected a rank up to 4096, found 4097 in m\.q\. Choose a smaller rank"):
+        export_adapter(Library([make_adapter("one", {"m.q": wide})]), Ties(), tmp_path / "out")
+
+
 def test_a_folder_that_is_taken_and_one_that_is_empty(tmp_path: Path) -> None:
     taken, empty = tmp_path / "taken", tmp_path / "empty"
     for folder in (taken, empty):

@@ -16,7 +16,7 @@ from explorer.errors import SettingsError
 from explorer.exporting import card
 from explorer.exporting.cut import cut
 from explorer.exporting.exported import Exported, write_cards
-from explorer.exporting.mix import Mix, cluster_mix, mix_of
+from explorer.exporting.mix import MAX_RANK, Mix, cluster_mix, mix_of
 from explorer.exporting.peft_config import for_conv1d, peft_config, write_config
 from explorer.exporting.tensor_stream import DTYPES, TensorStream, as_stored, checked_dtype
 from explorer.exporting.whole_folder import folder_names, whole_folder
@@ -122,8 +122,12 @@ def needed(mix: Mix, dtype: str) -> int:
     """At most so many bytes of weights, known from the adapters' shapes alone.
 
     Raises:
-        SettingsError: there is no such dtype.
+        SettingsError: there is no such dtype, or a rank would be larger than this explorer reads again.
     """
+    site = max(mix.forms, key=lambda name: mix.forms[name].rank)
+    if mix.forms[site].rank > MAX_RANK:
+        found = f"{mix.forms[site].rank} in {site}"
+        raise SettingsError(mix.label, expected=f"a rank up to {MAX_RANK}", found=found, fix="Choose a smaller rank.")
     return DTYPES[checked_dtype(dtype)].itemsize * sum(form.parameters for form in mix.forms.values())
 
 

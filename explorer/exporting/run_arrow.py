@@ -63,7 +63,8 @@ def main() -> None:
     settings = json.loads((HERE / "arrow.json").read_text(encoding="utf-8"))
     parser = argparse.ArgumentParser(description="Answer a prompt with PEFT's Arrow over the adapters of this folder.")
     parser.add_argument("prompt")
-    parser.add_argument("--base", default=settings["base_model"], help="base model: a name or a folder (%(default)s)")
+    base = settings["base_model"]
+    parser.add_argument("--base", default=base, required=not base, help="base model: a name or a folder (%(default)s)")
     parser.add_argument("--top-k", type=int, default=settings["top_k"], help="adapters per token (%(default)s)")
     parser.add_argument("--temperature", type=float, default=settings["temperature"], help="(%(default)s)")
     parser.add_argument("--max-new-tokens", type=int, default=64, help="longest answer (%(default)s)")

@@ -12,6 +12,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable
 
 from explorer.errors import LibraryError
+from explorer.ui.downloads import Download
 from explorer.ui.holding import Holding
 from explorer.ui.state import View
 
@@ -34,6 +35,7 @@ class Session:
         self.view = view
         self.own: Holding | None = None
         self.candidate: Holding | None = None
+        self.download: Download | None = None
         self.lock = threading.RLock()
         self._run = Run()
         self._run.done.set()
@@ -81,6 +83,13 @@ class Session:
         if old is not None:
             old.close()
 
+    def hand_out(self, download: Download | None) -> None:
+        """Keep a file for the visitor to fetch, in place of an earlier one."""
+        with self.lock:
+            old, self.download = self.download, download
+        if old is not None:
+            old.close()
+
     @property
     def nbytes(self) -> int:
         """Memory of its libraries and of the text it routed."""
@@ -94,6 +103,7 @@ class Session:
         """Stop what runs and give everything back."""
         self.stop()
         self.offer(None)
+        self.hand_out(None)
         self.drop_own()
         self.view = View()
 
