@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import sys
+import threading
 import warnings
 from collections.abc import Sequence
 from io import TextIOWrapper
@@ -72,8 +74,23 @@ def _start() -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    return main()
+    try:
+        return main()
+    except SystemExit as ended:  # --help, and a page that was told to end
+        return ended.code if isinstance(ended.code, int) else 0
+
+
+def _end(code: int) -> None:
+    """End the process; where work goes on in the background, without taking the interpreter down under it.
+
+    A thread inside torch or UMAP that comes back to an interpreter which is being taken down aborts the process.
+    """
+    if threading.active_count() > 1:
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 if __name__ == "__main__":
-    sys.exit(_start())
+    _end(_start())

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import signal
+import socket
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
 import peft
 import pytest
 import torch
-from adapter_files import write_adapter
+from adapter_files import write_adapter, zip_folder
 from tiny_trainable import save_tiny_llama, write_tasks
 
 import explorer
@@ -261,25 +266,62 @@ def test_no_command_is_the_page_with_its_options(monkeypatch):
     app = type(sys)("explorer.ui.app")
     app.launch = lambda **options: seen.append(options)
     monkeypatch.setitem(sys.modules, "explorer.ui.app", app)
+    monkeypatch.setattr(ui, "check_address", lambda *_: None)  # the machine that tests may serve a page
     assert main([]) == 0
-    assert main(["--port", "7999", "--library", "somewhere"]) == 0
+    assert main(["--port", "7999", "--library", "some/where"]) == 0
     assert main(["ui", "--host", "0.0.0.0", "--share"]) == 0
     assert ui.COMMAND.name == "ui"
     assert seen == [
         {"library": "sample", "host": "127.0.0.1", "port": 7860, "share": False},
-        {"library": "somewhere", "host": "127.0.0.1", "port": 7999, "share": False},
+        {"library": "some/where", "host": "127.0.0.1", "port": 7999, "share": False},
         {"library": "sample", "host": "0.0.0.0", "port": 7860, "share": True},
     ]
+
+
+def test_a_port_that_is_taken_is_told_before_the_page_starts(capsys):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        assert main(["--port", str(port)]) == 2
+    assert capsys.readouterr().err == (
+        f"--port {port}: is taken by another program. Give another one, or 0 for any that is free.\n"
+    )
+
+
+@pytest.mark.parametrize(("stopped_by", "codes"), [(signal.SIGTERM, {0}), (signal.SIGINT, {0, 130})])
+def test_a_stopped_page_leaves_no_files_behind(library, tmp_path, stopped_by, codes):
+    unpacked = tmp_path / "temporary"
+    unpacked.mkdir()
+    path = zip_folder(Path(library), tmp_path / "mine.zip")
+    command = [sys.executable, "-m", "explorer", "--port", "0", "--library", str(path)]
+    settings = {**os.environ, "TMPDIR": str(unpacked), "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(command, cwd=ROOT, env=settings, stdout=subprocess.PIPE, text=True) as page:
+        try:
+            assert page.stdout is not None
+            assert any("Running on local URL" in line for line in page.stdout)
+            end = time.monotonic() + 120
+            while not list(unpacked.glob("lora-library-*")) and time.monotonic() < end:
+                time.sleep(0.1)
+            assert list(unpacked.glob("lora-library-*"))
+            page.send_signal(stopped_by)
+            assert page.wait(60) in codes
+        finally:
+            page.kill()
+    assert not list(unpacked.glob("lora-library-*"))
 
 
 # Bad input
 
 
+NO_HOME = "begins with the home of an unknown user"
 BAD = [
     (["paint"], "invalid choice: 'paint' (choose from 'ui', 'inspect'"),
     (["route"], "the following arguments are required: LIBRARY, PROMPT"),
     (["--bogus"], "does not know --bogus"),
     (["--port", "70000"], "argument --port: must be a whole number from 0 to 65535, not '70000'"),
+    (["--library", "/no/such/lib"], "/no/such/lib: is not a library that can be found. Give 'sample'"),
+    (["--host", "999.1.1.1"], "--host 999.1.1.1: is no address of this machine."),
+    (["--host", "192.0.2.1", "--port", "0"], "--host 192.0.2.1: is no address of this machine."),
+    (["--host", "a..b"], "--host a..b: is no address of this machine."),
     (["inspect", "LIB", "more"], "does not know more"),
     (["inspect", "LIB", "--js"], "does not know --js"),
     (["inspect", "no/such/place"], "is not a library that can be found"),
@@ -294,6 +336,10 @@ BAD = [
     (["cluster", "LIB", "--seed", "-1"], "argument --seed: must be a whole number from 0"),
     (["cluster", "LIB", "--output", "TMP/no/file.json"], "which is not a folder. Make the folder first."),
     (["cluster", "LIB", "--output", "TMP"], "which is a folder. Name a file."),
+    (["cluster", "LIB", "--output", "~nosuchuser/x.json"], f"argument --output: {NO_HOME}: '~nosuchuser/x.json'"),
+    (["route", "LIB", "a", "--output", "~nosuchuser/x.npz"], f"argument --output: {NO_HOME}: '~nosuchuser/x.npz'"),
+    (["train", "~nosuchuser", "--output", "TMP/out"], f"argument TASKS: {NO_HOME}: '~nosuchuser'"),
+    (["record", "LIB", "a", "--output", "~nosuchuser/x"], f"argument --output: {NO_HOME}: '~nosuchuser/x'"),
     (["route", "LIB", "  "], "argument PROMPT: is empty"),
     (
         ["route", "LIB", "a", "--router", "magic"],
@@ -316,6 +362,11 @@ BAD = [
     (["generate", "LIB", "a", "b"], "does not know b"),
     (["generate", "LIB", "a", "--max-new-tokens", "0"], "argument --max-new-tokens: must be a whole number from 1"),
     (["generate", "LIB", "a", "--max-new-tokens", "1.5"], "argument --max-new-tokens: must be a whole number from 1"),
+    (
+        ["generate", "LIB", "a", "--max-new-tokens", "5000"],
+        "argument --max-new-tokens: must be a whole number from 1 to 4096, not '5000'",
+    ),
+    (["generate", "LIB", "a", "--sample", "6"], "argument --sample: must be a number from 0 to 5, not '6'"),
     (["export", "LIB", "--router", "uniform"], "the following arguments are required: --output"),
     (["export", "LIB", "--output", "TMP/out"], "What to export: is not said. Give one of --router NAME,"),
     (["export", "LIB", "--output", "TMP/out", "--arrow", "--cluster", "1"], "--cluster: does not go with --arrow"),
@@ -381,6 +432,81 @@ def test_a_place_that_cannot_be_written(library, monkeypatch, tmp_path, capsys):
     assert main(["route", library, "a", "--output", str(tmp_path / "t.npz")]) == 2
     assert "cannot be written (No space left on device)" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_link_stays_and_what_it_leads_to_is_written(library, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "there.json").symlink_to(tmp_path / "elsewhere/real.json")
+    for _ in range(2):  # the file is missing at first, then replaced
+        assert main(["cluster", library, "--output", str(tmp_path / "there.json")]) == 0
+    assert (tmp_path / "there.json").is_symlink()
+    assert set(json.loads((tmp_path / "elsewhere/real.json").read_text())) == {"cluster_0", "cluster_1"}
+    assert [path.name for path in (tmp_path / "elsewhere").iterdir()] == ["real.json"]
+
+
+def test_a_pipe_and_a_terminal_are_written_to_and_not_replaced(library, tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    read: list[str] = []
+    reader = threading.Thread(target=lambda: read.append(pipe.read_text()), daemon=True)
+    reader.start()
+    assert main(["cluster", library, "--output", str(pipe)]) == 0
+    reader.join(20)
+    assert set(json.loads(read[0])) == {"cluster_0", "cluster_1"}
+    assert pipe.is_fifo()
+    # a pseudo-terminal stands for all devices: nothing can be put in its place, whatever the code under test does
+    master, slave = os.openpty()
+    try:
+        assert main(["cluster", library, "--output", os.ttyname(slave)]) == 0
+        assert set(json.loads(os.read(master, 4096))) == {"cluster_0", "cluster_1"}
+    finally:
+        os.close(slave)
+        os.close(master)
+
+
+def test_links_in_a_circle_and_sockets_are_no_places_for_a_result(library, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("a").symlink_to("b")
+    Path("b").symlink_to("a")
+    for words in (["cluster", library], ["record", library, "x"]):
+        assert main([*words, "--output", "a"]) == 2
+        assert capsys.readouterr().err == "--output: names a, which cannot be reached.\n"
+    with socket.socket(socket.AF_UNIX) as bound:
+        bound.bind("s")
+        assert main(["cluster", library, "--output", "s"]) == 2
+    assert capsys.readouterr().err == "--output: names s, which is a device or a socket. Name a file.\n"
+
+
+def test_a_link_to_an_older_record_stays_a_link(library, tmp_path):
+    folder = tmp_path / "real"
+    (tmp_path / "there").symlink_to(folder)
+    for _ in range(2):
+        words = ["record", library, "a b", "--output", str(tmp_path / "there"), "--max-new-tokens", "2"]
+        assert main(words) == 0
+    assert (tmp_path / "there").is_symlink()
+    assert (folder / "prompt.json").is_file()
+
+
+def test_a_place_that_takes_no_adapters_is_told_before_the_base_model_is_loaded(base_folder, tmp_path, capsys):
+    tasks = write_tasks(tmp_path / "tasks", rows=4)
+    (tmp_path / "file").write_text("x")
+    assert main(["train", str(tasks), "--output", str(tmp_path / "file"), "--base", "no/such/model/here"]) == 2
+    assert capsys.readouterr().err == (f"{tmp_path / 'file'}: cannot be used as output folder. Choose another one.\n")
+    assert main(["train", str(tasks), "--output", str(tmp_path / "out"), "--base", "no/such/model/here"]) == 2
+    assert "no/such/model/here: " in capsys.readouterr().err
+    words = ["train", str(tasks), "--output", str(tmp_path / "out"), "--base", str(base_folder)]
+    assert main([*words, "--target-modules", "q_proj,nosuch"]) == 2
+    assert "has no linear modules called nosuch. Name its own" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_inspect_says_what_of_the_librarys_own_file_was_left_out(library, tmp_path, capsys):
+    copied = shutil.copytree(library, tmp_path / "copied")
+    (copied / "library.json").write_text('{"title": 7}')
+    said = "library.json: the field 'title' is not as expected and was left out."
+    assert run_json(capsys, "inspect", str(copied))["remarks"] == [said]
+    assert main(["inspect", str(copied)]) == 0
+    assert said in capsys.readouterr().out.splitlines()
 
 
 def test_a_failed_write_leaves_the_old_file(library, monkeypatch, tmp_path):

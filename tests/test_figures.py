@@ -45,6 +45,18 @@ def small_trace(weights: Any, sites: tuple[str, ...], names: tuple[str, ...]) ->
     )
 
 
+@pytest.mark.parametrize(("adapters", "step"), [(4, 1), (11, 1), (12, None)])
+def test_few_numbers_of_clusters_are_each_written_once(adapters: int, step: int | None) -> None:
+    drawn = figures.silhouette_figure(make_record(count=adapters, clusters=2))
+    assert drawn.layout.xaxis.dtick == step
+
+
+@pytest.mark.parametrize(("rank", "step"), [(1, 1), (4, 1), (10, 1), (64, None)])
+def test_few_singular_values_are_each_numbered_once(rank: int, step: int | None) -> None:
+    summary = replace(make_record().adapters[0], spectrum=(1.0,) * rank)
+    assert figures.spectrum_figure(summary).layout.xaxis.dtick == step
+
+
 # --- the trace by layer and module ------------------------------------------------------------------------------
 
 

@@ -157,6 +157,7 @@ def test_hostile_text_stays_text_everywhere() -> None:
         license_name=EVIL,
         source=EVIL,
         base_model=EVIL,
+        remarks=(EVIL,),
     )
     trace = replace(make_trace(record, layers=1), tokens=(EVIL,) * 14)
     for source in (
@@ -166,7 +167,7 @@ def test_hostile_text_stays_text_everywhere() -> None:
         cards.empty_html(EVIL),
         strip_html(trace, record, 4, show_template=True),
         answers.status_html("error", EVIL),
-        answers.report_html((Verdict(EVIL, Status.REFUSED, EVIL, (EVIL,)),), EVIL, EVIL),
+        answers.report_html((Verdict(EVIL, Status.REFUSED, EVIL, (EVIL,)),), EVIL, EVIL, (EVIL,)),
         answers.compare_column_html(EVIL, EVIL, "done"),
         answers.compare_column_html("a", "", "failed", problem=EVIL),
     ):
@@ -201,6 +202,12 @@ def test_report_counts_and_puts_the_refused_first() -> None:
     words = Reader(answers.report_html(verdicts, "Mine", "mine.zip")).words
     assert "1 accepted, 1 refused" in words
     assert words.index("Is a pickle.") < words.index("accepted", words.index("reason"))
+
+
+def test_remarks_stand_in_the_report_and_on_the_librarys_card() -> None:
+    said = "library.json cannot be read and was left out."
+    assert said in Reader(answers.report_html((), "Mine", "mine.zip", (said,))).words
+    assert said in Reader(cards.library_card_html(replace(make_record(), remarks=(said,)))).words
 
 
 def test_column_says_speed_and_departure() -> None:

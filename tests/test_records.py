@@ -151,6 +151,18 @@ def test_a_library_from_files_has_a_record(tmp_path: Path) -> None:
 # A library as JSON
 
 
+def test_remarks_on_a_library_are_kept_and_may_be_missing_in_an_older_record(tmp_path: Path) -> None:
+    write_adapter(tmp_path / "math")
+    (tmp_path / "library.json").write_text('{"title": 7}')
+    said = ("library.json: the field 'title' is not as expected and was left out.",)
+    with open_folder(tmp_path, source="mine") as opened:
+        made = library_record(opened)
+    assert made.remarks == from_json(to_json(made)).remarks == said
+    older = json.loads(to_json(made))
+    del older["remarks"]
+    assert from_json(json.dumps(older)).remarks == ()
+
+
 def test_json_comes_back_with_numbers_to_six_digits(record: LibraryRecord) -> None:
     text = to_json(record)
     back = from_json(text)

@@ -7,6 +7,7 @@ import os
 import random
 import stat
 import struct
+import tracemalloc
 import zipfile
 from pathlib import Path, PurePosixPath
 
@@ -148,6 +149,35 @@ def test_limits_on_one_file_on_all_and_on_their_number(tmp_path: Path) -> None:
     assert refused(path, ZipLimits(file_bytes=1 << 20)) == "Zip entry 0.json: is larger than 1 MB. Nothing was opened."
     assert refused(path, ZipLimits(total_bytes=5 << 20)) == "The zip: would unpack to over 5 MB."
     assert refused(path, ZipLimits(entries=2)) == "The zip: has too many entries, expected at most 2, found 3."
+
+
+def with_directory_of(path: Path, size: int, *, zip64: bool) -> Path:
+    """A file of mostly nothing (and no blocks on disk) whose end record says that its directory takes `size` bytes."""
+    with path.open("wb") as file:
+        file.seek(size)
+        if zip64:
+            file.write(struct.pack("<4sQHHIIQQQQ", b"PK\x06\x06", 44, 45, 45, 0, 0, 1, 1, size, 0))
+            file.write(struct.pack("<4sIQI", b"PK\x06\x07", 0, size, 1))
+        small = 0xFFFFFFFF if zip64 else size
+        file.write(struct.pack("<4sHHHHIIH", b"PK\x05\x06", 0, 0, 1, 1, small, 0, 0))
+    return path
+
+
+@pytest.mark.parametrize("zip64", [False, True])
+def test_a_huge_directory_is_refused_before_it_is_read(tmp_path: Path, zip64: bool) -> None:
+    path = with_directory_of(tmp_path / "a.zip", 300 << 20, zip64=zip64)
+    tracemalloc.start()
+    try:
+        assert refused(path) == "The zip: has too many entries, expected at most 20000."
+        assert tracemalloc.get_traced_memory()[1] < 4 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_names_with_joined_emoji_and_letters(tmp_path: Path) -> None:
+    names = ["\U0001f469\u200d\U0001f52c/adapter_config.json", "\u0645\u06cc\u200c\u062e\u0648/adapter_config.json"]
+    path = write_zip(tmp_path / "a.zip", dict.fromkeys(names, b"{}"))
+    assert files(opened(path)) == sorted(names)
 
 
 BROKEN = "The zip: is broken or not a zip file. Make it again and upload it once more."

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import tempfile
 import time
 from pathlib import Path
@@ -77,10 +79,77 @@ def test_nested_folders_take_their_path_only_where_they_must(tmp_path: Path) -> 
     assert open_library(tmp_path / "lib").names == ("a/x", "z", "y", "b/x")
 
 
-def test_checkpoints_inside_an_adapter_are_not_adapters_of_their_own(tmp_path: Path) -> None:
+def reasons(library: Library) -> dict[str, str]:
+    return {verdict.name: verdict.reason for verdict in library.verdicts if verdict.reason}
+
+
+def test_checkpoints_inside_an_adapter_are_refused_in_words(tmp_path: Path) -> None:
+    for place in ("one", "one/checkpoint-20", "one/checkpoint-100", "one/old/inner", "two"):
+        write_adapter(tmp_path / "lib" / place, seed=len(place))
+    library = open_library(tmp_path / "lib")
+    assert library.names == ("one", "two")
+    inside = "It lies inside the adapter one and was not read. Open its folder by itself, or put it beside."
+    assert reasons(library) == dict.fromkeys(("one/checkpoint-20", "one/checkpoint-100", "one/old/inner"), inside)
+    assert [verdict.name for verdict in library.verdicts][2:4] == ["one/checkpoint-20", "one/checkpoint-100"]
+
+
+def test_checkpoints_inside_the_folder_that_was_opened_are_adapters(tmp_path: Path) -> None:
+    for place in ("one", "one/checkpoint-20"):
+        write_adapter(tmp_path / place, seed=len(place))
+    assert open_library(tmp_path / "one").names == ("one", "checkpoint-20")
+
+
+def test_adapters_too_deep_down_are_refused_in_words(tmp_path: Path) -> None:
     write_adapter(tmp_path / "lib/one")
-    write_adapter(tmp_path / "lib/one/checkpoint-100")
-    assert open_library(tmp_path / "lib").names == ("one",)
+    write_adapter(tmp_path / "lib/a/b/c/four", seed=1)
+    write_adapter(tmp_path / "lib/a/b/c/d/five", seed=2)
+    library = open_library(tmp_path / "lib")
+    assert library.names == ("four", "one")
+    deep = "It lies more than 4 folders below the library's root and was not read. Move it up."
+    assert reasons(library) == {"a/b/c/d/five": deep}
+
+
+def test_a_tree_deeper_than_a_path_can_be_is_looked_through(tmp_path: Path) -> None:
+    write_adapter(tmp_path / "lib/one")
+    place = os.open(tmp_path / "lib", os.O_RDONLY)
+    try:
+        for _ in range(1100):
+            os.mkdir("deep", dir_fd=place)
+            inner = os.open("deep", os.O_RDONLY, dir_fd=place)
+            os.close(place)
+            place = inner
+        assert open_library(tmp_path / "lib").names == ("one",)
+    finally:
+        os.close(place)
+        subprocess.run(["rm", "-rf", str(tmp_path / "lib")], check=True)  # too deep for pytest's own way
+
+
+@pytest.mark.parametrize(
+    ("stray", "reason"),
+    [
+        (
+            "stray.safetensors",
+            "adapter_model.safetensors: is missing, found stray.safetensors. Rename it to adapter_model.safetensors.",
+        ),
+        ("adapter_config.json", "adapter_model.safetensors: is missing. Save the adapter with PEFT's save_pretrained."),
+    ],
+)
+@pytest.mark.parametrize("zipped", [False, True])
+def test_a_stray_file_at_the_root_sinks_nothing(tmp_path: Path, stray: str, reason: str, zipped: bool) -> None:
+    for seed, name in enumerate(("one", "two")):
+        write_adapter(tmp_path / "lib" / name, seed=seed)
+    (tmp_path / "lib" / stray).write_bytes(b"{}")
+    source = zip_folder(tmp_path / "lib", tmp_path / "lib.zip") if zipped else tmp_path / "lib"
+    with open_library(source) as library:
+        assert library.names == ("one", "two")
+        assert reasons(library) == {"lib": reason}
+
+
+def test_an_adapter_at_the_root_hides_none_below_it(tmp_path: Path) -> None:
+    write_adapter(tmp_path / "lib")
+    for seed, name in enumerate(("one", "two")):
+        write_adapter(tmp_path / "lib" / name, seed=seed + 1)
+    assert open_library(tmp_path / "lib").names == ("lib", "one", "two")
 
 
 def test_hidden_folders_and_links_are_not_entered(tmp_path: Path) -> None:
@@ -221,12 +290,32 @@ def test_the_base_model_that_most_name_wins(tmp_path: Path) -> None:
     assert library.base_model == "y/two"
     assert [adapter.name for adapter in library.routable] == ["b", "c"]
     assert library["a"].verdict.reason == (
-        "It cannot be routed: it names x/one, while most of this library names y/two."
+        "It cannot be routed: it names x/one, while this library is routed with y/two."
     )
     assert library["d"].verdict.reason == (
-        "It cannot be routed: it names no base model, while most of this library names y/two."
+        "It cannot be routed: it names no base model, while this library is routed with y/two."
     )
     assert library.verdicts == tuple(adapter.verdict for adapter in library)
+
+
+def test_only_a_majority_is_called_most_of_a_library(tmp_path: Path) -> None:
+    for name, base in (("a", "x/one"), ("b", "y/two")):
+        write_adapter(tmp_path / "lib" / name, base_model=base, seed=ord(name))
+    tied = open_library(tmp_path / "lib")
+    assert reasons(tied) == {"b": "It cannot be routed: it names y/two, while this library is routed with x/one."}
+    write_adapter(tmp_path / "lib/c", base_model="y/two", seed=3)
+    decided = open_library(tmp_path / "lib")
+    assert reasons(decided) == {"a": "It cannot be routed: it names x/one, while most of this library names y/two."}
+
+
+def test_a_library_knows_its_adapters_by_name(tmp_path: Path) -> None:
+    for name in ("add3", "mul2"):
+        write_adapter(tmp_path / "lib" / name)
+    library = open_library(tmp_path / "lib")
+    assert "add3" in library
+    assert library["add3"] in library
+    assert "add4" not in library
+    assert None not in library
 
 
 def test_the_shape_that_most_have_wins_where_the_base_model_is_not_known(tmp_path: Path) -> None:

@@ -225,10 +225,22 @@ def test_a_killed_run_goes_on_and_ends_as_an_undisturbed_one(trained, base_folde
             torch.testing.assert_close(resumed[name], undisturbed[name], atol=2e-3, rtol=2e-3)
 
 
-def test_modules_that_the_model_lacks(base, tasks_folder, tmp_path):
-    recipe = Recipe(target_modules=("c_attn",))
-    with pytest.raises(BaseModelError, match="has no linear modules called c_attn"):
-        list(train_private(base, read_tasks(tasks_folder), recipe, tmp_path))
+@pytest.mark.parametrize(
+    ("modules", "absent"),
+    [
+        (("c_attn",), "c_attn"),
+        (("q_proj", "nosuch", "proj"), "nosuch, proj"),
+        (("embed_tokens",), "embed_tokens"),
+        (("q_proj", "self_attn"), "self_attn"),
+    ],
+)
+def test_modules_that_the_model_lacks(base, tasks_folder, tmp_path, modules, absent):
+    with pytest.raises(BaseModelError) as raised:
+        list(train_private(base, read_tasks(tasks_folder), Recipe(target_modules=modules), tmp_path / "out"))
+    assert raised.value.sentence == (
+        f"{base.name}: has no linear modules called {absent}. Name its own modules as target modules."
+    )
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_an_output_that_is_a_file(base, tasks_folder, tmp_path):

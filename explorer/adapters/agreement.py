@@ -26,12 +26,14 @@ def _one_base(adapters: Sequence[Adapter]) -> list[Adapter]:
         return list(adapters)
     # a name counts before none at all, however many adapters leave theirs out
     chosen = max(counts, key=lambda base: (bool(base), counts[base]))
+    majority = 2 * counts[chosen] > sum(counts.values())
+    whose = "most of this library names" if majority else "this library is routed with"
 
     def reason(adapter: Adapter) -> str:
         if adapter.base_model == chosen:
             return ""
         named = shown(adapter.base_model) or "no base model"
-        return f"it names {named}, while most of this library names {shown(chosen)}"
+        return f"it names {named}, while {whose} {shown(chosen)}"
 
     return _demote(adapters, reason)
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 
-from explorer.adapters.adapter import Adapter, Verdict
+from explorer.adapters.adapter import Adapter, Status, Verdict
 from explorer.adapters.agreement import settle
 from explorer.adapters.factors import WEIGHTS
 from explorer.adapters.known_files import KnownFiles
@@ -72,7 +72,7 @@ def open_folder(
     adapters = settle([result for result in results if isinstance(result, Adapter)])
     settled = iter(adapters)
     verdicts = [result if isinstance(result, Verdict) else next(settled).verdict for result in results]
-    verdicts += pickle_verdicts(found.pickles)
+    verdicts += [*_left_out(found), *pickle_verdicts(found.pickles)]
     if not adapters:
         raise _nothing_usable(source, verdicts)
     return Library(
@@ -82,9 +82,18 @@ def open_folder(
         description=notes.description,
         license_name=notes.license_name,
         source=source,
-        remarks=notes.remarks,
+        remarks=(*notes.remarks, *found.remarks),
         on_close=on_close,
     )
+
+
+def _left_out(found: Scan) -> list[Verdict]:
+    """The adapters that were found where none is read, by their path from the root."""
+    paths = [(path.relative_to(found.root).as_posix(), reason) for path, reason in found.left_out]
+    return [
+        Verdict(clean_line(path, MAX_NAME) or "adapter", Status.REFUSED, reason)
+        for path, reason in sorted(paths, key=lambda entry: natural_key(entry[0]))
+    ]
 
 
 def _share_out(pickles: Sequence[PurePosixPath], folder: Path, found: Scan) -> dict[Path, list[str]]:

@@ -93,6 +93,10 @@ class Library:
             raise LibraryError(f"Adapter {name!r}", "is not in this library", fix=f"It has: {shown}.")
         return self._by_name[name]
 
+    def __contains__(self, item: object) -> bool:
+        """Whether there is an adapter of this name (or this very adapter)."""
+        return item in self._by_name if isinstance(item, str) else item in self.adapters
+
     def __len__(self) -> int:
         return len(self.adapters)
 

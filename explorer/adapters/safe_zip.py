@@ -8,6 +8,7 @@ come out are counted, because a header can lie. Only files that a library is mad
 from __future__ import annotations
 
 import errno
+import io
 import shutil
 import stat
 import struct
@@ -19,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from explorer.adapters.pickles import is_pickle
-from explorer.adapters.wording import shown
+from explorer.adapters.wording import JOINERS, shown
 from explorer.errors import LibraryError
 
 KEPT = (".safetensors", ".json", ".md")
@@ -32,6 +33,7 @@ MAX_NAME = 200
 MAX_DEPTH = 8
 ENCRYPTED = 0x1
 LOCAL_HEADER = 30
+DIRECTORY_BYTES = 320  # of the directory for an entry, on average at most: a header, a name, dates
 BROKEN = (
     zipfile.BadZipFile,
     zlib.error,
@@ -75,7 +77,7 @@ def unpack(path: Path, destination: Path, limits: ZipLimits | None = None) -> Un
     try:
         if not path.is_file():
             raise LibraryError("The zip", "is not a file")
-        with zipfile.ZipFile(path) as archive:
+        with _Measured(path, limits) as file, zipfile.ZipFile(file) as archive:
             entries = list(_judged(archive, limits))
             pickles = tuple(name for name, _ in entries if is_pickle(name.name))
             kept = [(name, info) for name, info in entries if _ends(name, KEPT)]
@@ -95,13 +97,34 @@ def unpack(path: Path, destination: Path, limits: ZipLimits | None = None) -> Un
     return Unpacked(destination, pickles)
 
 
+class _Measured(io.BufferedReader):
+    """A zip's file that is never read in huge pieces.
+
+    zipfile reads a zip's directory at once, however long its end record (or that of zip64) says it is, and makes an
+    object for each entry; both are bounded here, before the memory is taken.
+    """
+
+    def __init__(self, path: Path, limits: ZipLimits) -> None:
+        super().__init__(io.FileIO(path))
+        self._most = max(limits.entries * DIRECTORY_BYTES, BLOCK)
+        self._entries = limits.entries
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """The next bytes (see :class:`io.BufferedReader`)."""
+        if size is not None and size > self._most:
+            raise _too_many(self._entries)
+        return super().read(size)
+
+
+def _too_many(limit: int, found: str = "") -> LibraryError:
+    return LibraryError("The zip", "has too many entries", expected=f"at most {limit}", found=found)
+
+
 def _judged(archive: zipfile.ZipFile, limits: ZipLimits) -> Iterator[tuple[PurePosixPath, zipfile.ZipInfo]]:
     """Every file worth looking at; all entries have been found harmless once the iterator is exhausted."""
     infos = archive.infolist()
     if len(infos) > limits.entries:
-        raise LibraryError(
-            "The zip", "has too many entries", expected=f"at most {limits.entries}", found=str(len(infos))
-        )
+        raise _too_many(limits.entries, str(len(infos)))
     _check_overlaps(infos)
     total, files, folders = 0, set[str](), set[str]()
     for info in infos:
@@ -139,7 +162,7 @@ def _safe_name(info: zipfile.ZipInfo) -> PurePosixPath:
     name = info.orig_filename
     if info.flag_bits & ENCRYPTED:
         raise _refusal(info, "is encrypted", "Make the zip without a password.")
-    if not name or "\\" in name or any(unicodedata.category(letter).startswith("C") for letter in name):
+    if not name or "\\" in name or any(map(_is_control, name)):
         raise _refusal(info, "has a backslash or a control character in its name")
     parts = name.split("/")
     if name.startswith("/"):
@@ -156,6 +179,10 @@ def _safe_name(info: zipfile.ZipInfo) -> PurePosixPath:
     if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
         raise _refusal(info, "is a link or a device, not a file")
     return path
+
+
+def _is_control(letter: str) -> bool:
+    return unicodedata.category(letter).startswith("C") and letter not in JOINERS
 
 
 def _check_size(info: zipfile.ZipInfo, total: int, limits: ZipLimits) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import re
 import shutil
 import tempfile
@@ -62,7 +63,23 @@ def open_library(
         return open_zip(path, shapes_of=shapes_of, limits=limits)
     if not isinstance(source, Path) and REPOSITORY.fullmatch(text):
         return _open_repository(text, shapes_of, limits or ZipLimits())
-    raise LibraryError(shown(text) or "Library", "is not a library that can be found", fix=_accepted(allow_local))
+    raise _no_library(text, allow_local=allow_local)
+
+
+def check_source(source: str) -> None:
+    """See, without opening it, that `source` can name a library: a sample, something on this machine or on the hub.
+
+    Raises:
+        LibraryError: it cannot.
+    """
+    text = source.strip()
+    named = text == "sample" or text in sample_names() or REPOSITORY.fullmatch(text)
+    if not named and (not text or _local_path(text) is None):
+        raise _no_library(text, allow_local=True)
+
+
+def _no_library(text: str, *, allow_local: bool) -> LibraryError:
+    return LibraryError(shown(text) or "Library", "is not a library that can be found", fix=_accepted(allow_local))
 
 
 def open_zip(
@@ -84,15 +101,18 @@ def open_zip(
 def _open_filled(
     fill: Callable[[Path], tuple[PurePosixPath, ...]], *, source: str, title: str, shapes_of: ShapesOf | None
 ) -> Library:
-    """Open a temporary folder that `fill` has filled; the folder goes with the library, or at once on any error.
+    """Open a temporary folder that `fill` has filled.
 
-    `fill` returns the pickles that it left out.
+    The folder goes when the library is closed, at the latest when the program ends, or at once on any error. `fill`
+    returns the pickles that it left out.
     """
     scratch = Path(tempfile.mkdtemp(prefix="lora-library-"))
 
     def remove() -> None:
+        atexit.unregister(remove)
         shutil.rmtree(scratch, ignore_errors=True)
 
+    atexit.register(remove)
     try:
         pickles = fill(scratch)
         return open_folder(scratch, source=source, title=title, shapes_of=shapes_of, pickles=pickles, on_close=remove)

@@ -83,7 +83,10 @@ def path(value: str) -> Path:
     """An option's type: a path that is not empty."""
     if "\0" in value:
         raise argparse.ArgumentTypeError("is not a path")
-    return Path(text(value)).expanduser()
+    try:
+        return Path(text(value)).expanduser()
+    except RuntimeError:  # ~somebody, of whom the system knows no home
+        raise argparse.ArgumentTypeError(f"begins with the home of an unknown user: {value[:80]!r}") from None
 
 
 SEED = whole(0, 2**32 - 1)

@@ -32,9 +32,9 @@ def add_options(parser: Parser) -> None:
         help=ROUTER_HELP + "; several, or repeated, to compare",
     )
     add_router_options(parser)
-    parser.add_argument("--max-new-tokens", metavar="N", type=whole(1, 100_000), default=64, help="longest answer (64)")
+    parser.add_argument("--max-new-tokens", metavar="N", type=whole(1, 4096), default=64, help="longest answer (64)")
     parser.add_argument(
-        "--sample", metavar="T", type=number(0.0, 100.0), default=0.0, help="sampling temperature (0: greedy)"
+        "--sample", metavar="T", type=number(0.0, 5.0), default=0.0, help="sampling temperature (0: greedy)"
     )
     parser.add_argument("--top-p", metavar="P", type=number(1e-6, 1.0), default=1.0, help="nucleus of sampling (1.0)")
     parser.add_argument("--seed", metavar="N", type=SEED, default=0, help="of sampling (0)")

@@ -41,6 +41,7 @@ def _facts(library: Library) -> dict[str, object]:
         "content_hash": library.content_hash,
         "counts": _counts(library),
         "sites": len(library.sites),
+        "remarks": list(library.remarks),
         "adapters": [_entry(library, verdict) for verdict in library.verdicts],
     }
 
@@ -98,11 +99,11 @@ def _print(library: Library) -> None:
         say(fact)
     say()
     say_table(TITLES, [_row(library, verdict) for verdict in library.verdicts], right=(2, 3, 6))
-    remarks = [(v.name, remark) for v in library.verdicts for remark in (v.reason, *v.warnings) if remark]
-    if remarks:
+    remarks = [f"{v.name}: {remark}" for v in library.verdicts for remark in (v.reason, *v.warnings) if remark]
+    if remarks or library.remarks:
         say()
-    for name, remark in remarks:
-        say(f"{name}: {remark}")
+    for remark in (*library.remarks, *remarks):
+        say(remark)
 
 
 def _row(library: Library, verdict: Verdict) -> tuple[str, ...]:

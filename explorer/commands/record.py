@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import explorer
 from explorer.commands.command import Command, Options, Parser, path, text, whole
+from explorer.commands.files import resolved
 from explorer.commands.opening import add_library, add_prompt, base_for
 from explorer.commands.terminal import say
 from explorer.errors import SettingsError
@@ -35,6 +36,7 @@ def add_options(parser: Parser) -> None:
 
 def run(options: Options) -> None:
     """Analyse the library, route and answer the prompt, and write both records."""
+    options.output = resolved(options.output)  # a link to an older record stays a link
     _check_place(options.output)
     with explorer.open_library(options.library) as library:
         if options.adapter:

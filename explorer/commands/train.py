@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
 from explorer.commands.command import Command, Options, Parser, path, text
 from explorer.commands.terminal import printable, report, say, say_json
-from explorer.errors import SettingsError
+from explorer.errors import ExplorerError, SettingsError
 from explorer.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    from explorer.models.base import BaseModel
 
 RECIPE_OPTIONS = {  # field of the recipe -> (type, help)
     "max_rows": (int, "training rows used of each task"),
@@ -46,12 +50,12 @@ def run(options: Options) -> None:
     from explorer.training.tasks import read_tasks
 
     tasks = read_tasks(options.tasks, _listed(options.only))
-    from explorer.models.base import load_base_model
     from explorer.training.private import AdapterSkipped, AdapterTrained, StepDone, train_private
 
+    base = _base_for(options, recipe)
     cards: list[object] = []
     skipped: list[str] = []
-    for event in train_private(load_base_model(options.base, report=report), tasks, recipe, options.output):
+    for event in train_private(base, tasks, recipe, options.output):
         match event:
             case StepDone(step=step, steps=steps) if step % STEPS_BETWEEN_LINES == 0 or step == steps:
                 line = f"{event.task}: step {step}/{steps}, loss {event.loss:.3f}, {event.seconds_left:.0f} s left"
@@ -64,6 +68,23 @@ def run(options: Options) -> None:
                 _tell(options, f"{task}: loss {card['loss_before']:.3f} -> {card['loss_after']:.3f}")
     if options.json:
         say_json({"output": str(options.output), "trained": cards, "skipped": skipped})
+
+
+def _base_for(options: Options, recipe: Recipe) -> BaseModel:
+    """Load the base model, once it is certain that there is a place for its adapters; without one no place is made."""
+    from explorer.models.base import load_base_model
+    from explorer.training.private import check_targets, make_output
+
+    made = not options.output.exists()
+    make_output(options.output)
+    try:
+        base = load_base_model(options.base, report=report)
+        check_targets(base, recipe)
+        return base
+    except ExplorerError:
+        if made:
+            options.output.rmdir()
+        raise
 
 
 def recipe_from(options: Options) -> Recipe:

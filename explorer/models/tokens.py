@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from explorer.models.chat import encode_prompt, has_chat_template
+from explorer.models.chat import chat_text, encode_prompt, has_chat_template
 
 INCOMPLETE = "\ufffd"  # what a decoder gives for a part of a character
 PROBE = "\ue000\ue001"  # private use: in no template, so it shows where a user's text goes
@@ -44,8 +44,8 @@ def _typed(tokenizer: Any, text: str, ids: tuple[int, ...], chat: bool) -> tuple
         return everything
     whole, start, end = text, 0, len(text)
     if chat:
-        whole = _rendered(tokenizer, text)
-        start = _rendered(tokenizer, PROBE).find(PROBE)
+        whole = chat_text(tokenizer, text)
+        start = chat_text(tokenizer, PROBE).find(PROBE)
         body = next((body for body in (text, text.strip()) if start >= 0 and whole.startswith(body, start)), None)
         if body is None:
             return everything
@@ -54,11 +54,6 @@ def _typed(tokenizer: Any, text: str, ids: tuple[int, ...], chat: bool) -> tuple
     if len(offsets) != len(ids):
         return everything
     return tuple(first < end and start < last and first < last for first, last in offsets)
-
-
-def _rendered(tokenizer: Any, text: str) -> str:
-    message = [{"role": "user", "content": text}]
-    return str(tokenizer.apply_chat_template(message, add_generation_prompt=True, tokenize=False))
 
 
 class TextStream:

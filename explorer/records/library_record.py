@@ -65,7 +65,7 @@ class AdapterSummary:
 
 @dataclass(frozen=True, eq=False)
 class LibraryRecord:
-    """A library with its analysis; `adapters` are in the order of `similarity.names`."""
+    """A library with its analysis; `adapters` are in the order of `similarity.names`, `remarks` are sentences."""
 
     title: str
     description: str
@@ -78,6 +78,7 @@ class LibraryRecord:
     similarity: Similarity
     clustering: Clustering
     projection: Projection
+    remarks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         listed = tuple(adapter.name for adapter in self.adapters)
@@ -137,6 +138,7 @@ def analysed(
         similarity=alike,
         clustering=cluster(alike, n_clusters, seed),
         projection=project(alike, seed),
+        remarks=library.remarks,
     )
 
 
@@ -187,6 +189,7 @@ def to_json(record: LibraryRecord) -> str:
     data = {
         "format": FORMAT,
         **{key: getattr(record, key) for key in TEXTS},
+        "remarks": record.remarks,
         "adapters": [asdict(adapter) for adapter in record.adapters],
         "verdicts": [asdict(verdict) for verdict in record.verdicts],
         "values": record.similarity.values.tolist(),
@@ -219,6 +222,7 @@ def from_json(text: str) -> LibraryRecord:
                 **{**_tuples(found), "silhouettes": {int(k): value for k, value in found["silhouettes"].items()}}
             ),
             projection=Projection(**_tuples(laid), xy=np.array(data["xy"], dtype=np.float64)),
+            remarks=tuple(data.get("remarks", ())),
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError("not a library record") from error

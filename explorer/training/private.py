@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ import transformers
 
 from explorer.errors import BaseModelError, SettingsError, TaskDataError
 from explorer.models.base import BaseModel
+from explorer.models.shapes import linear_shapes
 from explorer.training.batches import Encoded, answer_losses, batch_order, collate, encode
 from explorer.training.recipe import Recipe
 from explorer.training.saving import CARD, save_adapter
@@ -68,16 +70,48 @@ def train_private(base: BaseModel, tasks: Sequence[Task], recipe: Recipe, output
         BaseModelError: the recipe's modules are not in the base model.
         SettingsError: the loss stopped being a number.
     """
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise TaskDataError(str(output), "cannot be used as output folder", fix="Choose another one.") from error
+    make_output(output)
+    check_targets(base, recipe)
     todo = [task for task in tasks if not _is_done(output / task.name, task, base, recipe)]
     for task in tasks:
         if task not in todo:
             yield AdapterSkipped(task.name)
     for task in todo:
         yield from _train_one(base, task, recipe, output)
+
+
+def make_output(output: Path) -> None:
+    """Make the folder that takes the adapters, and see that files can be put there.
+
+    Raises:
+        TaskDataError: they cannot.
+    """
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=output):
+            pass
+    except OSError as error:
+        raise TaskDataError(str(output), "cannot be used as output folder", fix="Choose another one.") from error
+
+
+def check_targets(base: BaseModel, recipe: Recipe) -> None:
+    """See that each of the recipe's modules is there, and linear (PEFT would leave out the others without a word).
+
+    Raises:
+        BaseModelError: some are not.
+    """
+    sites = linear_shapes(base.model)
+    absent = [name for name in recipe.target_modules if not any(f".{site}".endswith(f".{name}") for site in sites)]
+    if absent:
+        raise _no_linear(base, absent)
+
+
+def _no_linear(base: BaseModel, names: Sequence[str]) -> BaseModelError:
+    return BaseModelError(
+        base.name,
+        f"has no linear modules called {', '.join(names)}",
+        fix="Name its own modules as target modules.",
+    )
 
 
 def _is_done(folder: Path, task: Task, base: BaseModel, recipe: Recipe) -> bool:
@@ -154,11 +188,7 @@ def with_fresh_adapter(base: BaseModel, recipe: Recipe) -> Any:
     try:
         return peft.get_peft_model(base.model, lora_config(recipe, base.name))
     except ValueError as error:
-        raise BaseModelError(
-            base.name,
-            f"has no linear modules called {', '.join(recipe.target_modules)}",
-            fix="Name its own modules as target modules.",
-        ) from error
+        raise _no_linear(base, recipe.target_modules) from error
 
 
 def _take_off(model: Any, base: BaseModel) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from explorer.adapters.adapter import Status, Verdict
-from explorer.ui.html import count_text, text
+from explorer.ui.html import count_text, remarks_html, text
 
 StatusKind = Literal["ok", "busy", "error", "stale"]
 ColumnState = Literal["empty", "waiting", "running", "done", "stopped", "failed"]
@@ -33,15 +33,15 @@ def status_html(kind: StatusKind, words: str) -> str:
     )
 
 
-def report_html(verdicts: Sequence[Verdict], title: str, source: str) -> str:
-    """The verdict on each adapter that was found, with the reason; the refused ones first."""
+def report_html(verdicts: Sequence[Verdict], title: str, source: str, remarks: Sequence[str] = ()) -> str:
+    """The verdict on each adapter that was found, with the reason; the refused ones first. Remarks stand above."""
     counts = Counter(verdict.status for verdict in verdicts)
     summary = ", ".join(f"{counts[status]:,} {status.value}" for status in Status if counts[status])
     order = (Status.REFUSED, Status.MAP_ONLY, Status.ACCEPTED)
     rows = "".join(_report_row(verdict) for verdict in sorted(verdicts, key=lambda one: order.index(one.status)))
     return (
         f'<section class="lx-report" aria-label="Report"><h3 class="lx-card-name">{text(title)}</h3>'
-        f'<p class="lx-quiet">{text(source)}: {text(summary or "no adapter was found")}</p>'
+        f'<p class="lx-quiet">{text(source)}: {text(summary or "no adapter was found")}</p>{remarks_html(remarks)}'
         '<div class="lx-report-rows" tabindex="0" role="region" aria-label="Verdicts"><table>'
         "<thead><tr><th>adapter</th><th>verdict</th><th>reason</th></tr></thead>"
         f"<tbody>{rows}</tbody></table></div></section>"

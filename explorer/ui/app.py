@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
+import sys
+import threading
 from typing import Any
 
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
@@ -83,7 +86,14 @@ def launch(*, library: str = "sample", host: str = "127.0.0.1", port: int = 7860
         port: port; 0 takes any that is free.
         share: also make a public link through Gradio's relay.
     """
+    _end_in_order_when_terminated()
     desk = Desk(PageOptions(library=library, host=host, port=port, share=share))
     demo = build_app(desk=desk)
     desk.start()
     demo.launch(server_name=host, server_port=port or None, share=share, **launch_settings())
+
+
+def _end_in_order_when_terminated() -> None:
+    """SIGTERM ends the program as Ctrl+C does, so that what was unpacked for open libraries is removed."""
+    if threading.current_thread() is threading.main_thread():  # no other thread may set handlers
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))

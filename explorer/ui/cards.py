@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from explorer.adapters.adapter import Status
 from explorer.records.library_record import AdapterSummary, LibraryRecord
-from explorer.ui.html import count_text, shortened, size_text, text
+from explorer.ui.html import count_text, remarks_html, shortened, size_text, text
 from explorer.ui.naming import cluster_of, cluster_titles, members
 from explorer.ui.palette import mark
 
@@ -58,7 +58,7 @@ def library_card_html(record: LibraryRecord) -> str:
     ]
     return (
         f'<section class="lx-card" aria-label="Library"><h3 class="lx-card-name">{text(record.title)}</h3>'
-        f"{_paragraph(record.description)}{_facts(facts)}</section>"
+        f"{_paragraph(record.description)}{remarks_html(record.remarks)}{_facts(facts)}</section>"
     )
 
 

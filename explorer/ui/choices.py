@@ -15,8 +15,10 @@ from explorer.routing.router import Router
 from explorer.ui.options import LIMITS
 from explorer.ui.state import RouterChoice
 
-WEIGHT = re.compile(r"\s*(.+?)\s*=\s*([-+0-9.eE]+)\s*", re.DOTALL)
+#: One entry of the weights' text: anything up to a separator, those in double quotes do not count.
+ENTRY = re.compile(r'(?:"[^"]*"|[^,;\n])+')
 MOST_WEIGHTS = 1_000
+LONGEST_WEIGHTS = 100_000
 
 
 def choice_of(key: Any, values: Mapping[str, Any]) -> RouterChoice:
@@ -34,9 +36,12 @@ def router_of(choice: RouterChoice, names: Sequence[str]) -> Router:
     Raises:
         SettingsError: a setting is out of its bounds or names an unknown adapter.
     """
-    optional = {entry.name for entry in describe(choice.key).settings if entry.default is not None}
-    given = {name: value for name, value in choice.settings if not (name in optional and value in ("", None))}
-    settings = {name: parsed_weights(value) if name == "weights" else value for name, value in given.items()}
+    known = {entry.name: entry for entry in describe(choice.key).settings}
+    settings = {
+        name: parsed_weights(value) if known[name].kind == "weights" else value
+        for name, value in choice.settings
+        if name in known and not (known[name].default is not None and value in ("", None))
+    }
     router = make_router(choice.key, **settings)
     router.check(tuple(names))
     return router
@@ -50,22 +55,33 @@ def _as_kind(kind: str, value: Any) -> Any:
 
 
 def parsed_weights(value: Any) -> dict[str, float]:
-    """`name = 0.5, other = 0.25` as a mapping (a mapping is taken as it is).
+    """`name = 0.5, "name, with a comma" = 0.25` as a mapping (a mapping is taken as it is).
 
     Raises:
         SettingsError: it is not of that form.
     """
     if isinstance(value, Mapping):
         return dict(value)
-    entries = [part for part in re.split(r"[,;\n]", value) if part.strip()] if isinstance(value, str) else []
-    found = [WEIGHT.fullmatch(entry) for entry in entries[:MOST_WEIGHTS]]
-    try:
-        pairs = {match.group(1): float(match.group(2)) for match in found if match is not None}
-    except ValueError:
-        pairs = {}
+    if isinstance(value, str) and len(value) > LONGEST_WEIGHTS:
+        raise SettingsError("Weights", expected=f"at most {LONGEST_WEIGHTS:,} characters", found=f"{len(value):,}")
+    entries = [part for part in ENTRY.findall(value) if part.strip()] if isinstance(value, str) else []
+    pairs = dict(filter(None, map(_weight, entries[:MOST_WEIGHTS])))
     if not pairs or len(pairs) != len(entries):
         raise SettingsError("Weights", expected="adapter = number, adapter = number", found=repr(value)[:60])
     return pairs
+
+
+def _weight(entry: str) -> tuple[str, float] | None:
+    """One adapter's name and weight; the name may stand in double quotes, and may hold an equals sign."""
+    name, _, number = entry.rpartition("=")
+    name = name.strip()
+    if len(name) > 1 and name[0] == name[-1] == '"':
+        name = name[1:-1]
+    try:
+        weight = float(number)
+    except ValueError:
+        return None
+    return (name, weight) if name and math.isfinite(weight) else None
 
 
 def whole(value: Any, where: str, low: int, high: int) -> int:

@@ -53,7 +53,7 @@ def _control(key: str, entry: Setting, names: Sequence[str], best: str | None) -
         return gr.Checkbox(value=bool(entry.default), **shared)
     if entry.kind == "adapter":
         return gr.Dropdown(list(names), value=best, **shared)
-    return gr.Textbox(placeholder="adapter = 0.5, adapter = 0.5", **shared)
+    return gr.Textbox(placeholder='adapter = 0.5, "a, b" = 0.5', **shared)
 
 
 def router_note(key: str) -> str:

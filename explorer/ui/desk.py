@@ -86,6 +86,15 @@ class Desk:
         """The library of a session: its own, or the shared one."""
         return session.own or self.shared()
 
+    def open_names(self, session: Session) -> tuple[str, ...]:
+        """What a link may call the library that a session has open; the first is what its own links say."""
+        if session.own is not None:
+            return (session.own.library.source,)
+        if self.options.library in SAMPLE_SOURCES:
+            return SAMPLE_SOURCES
+        opened = (self._shared.library.source,) if self._shared is not None else ()
+        return (*opened, Path(self.options.library).name or self.options.library, self.options.library)
+
     def base_name(self, session: Session) -> tuple[str, bool]:
         """Name of the session's base model as far as it is known by now, and whether it is trusted."""
         if session.own is not None:

@@ -7,11 +7,10 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 from explorer.errors import BaseModelError, ExplorerError
-from explorer.models.base import BaseModel, load_base_model
+from explorer.models.base import BaseModel, is_folder, load_base_model
 
 LOG = logging.getLogger(__name__)
 Load = Callable[..., BaseModel]
@@ -119,4 +118,4 @@ class Engine:
 
 def _key(name: str, trusted: bool) -> tuple[str, bool]:
     """The model, and whether a local folder is meant; an untrusted library never means one."""
-    return name, trusted and Path(name).is_dir()
+    return name, trusted and is_folder(name)

@@ -6,7 +6,7 @@ from typing import Any
 
 import gradio as gr
 
-from explorer.ui import compare_acts, export_acts, intake, library_acts, page_acts, routing_acts
+from explorer.ui import compare_acts, export_acts, intake, library_acts, link_acts, page_acts, routing_acts
 from explorer.ui.controls import CHOICE
 from explorer.ui.desk import Desk
 from explorer.ui.pictures import Updates
@@ -40,8 +40,8 @@ def _page(wire: Wire) -> None:
     parts["page"].unload(_closing(desk))
     wire.on([parts["timer"].tick], page_acts.tick, [], page_acts.TICKED, queue=False)
     wire.on([parts["tabs"].select], page_acts.pick_tab, picks=True, queue=False)
-    made = wire.on([parts["copy"].click], page_acts.link_of, ["prompt", *CHOICE], ["link"], queue=False)
-    made.then(None, [parts["link"]], [parts["status"]], js=COPY, show_progress="hidden")
+    made = wire.on([parts["copy"].click], link_acts.link_of, TEXT, ["link"], queue=False)
+    made.then(None, [parts["link"], parts["status"]], [parts["status"]], js=COPY, show_progress="hidden")
 
 
 def _closing(desk: Desk) -> Any:

@@ -74,7 +74,9 @@ def _make_zip(desk: Desk, session: Session, what: Any, rank: Any, choice: Sequen
     try:
         yield {"export_file": gr.update(value=None, visible=False)}
         session.hand_out(None)
-        download, words = yield from narrated("Preparing the export", lambda say: _made(order, say, run), run.stop)
+        download, words = yield from narrated(
+            "Preparing the export", lambda say: _made(order, say, run), run.stop, discard=_remove
+        )
         session.hand_out(download)
         label = f"Download ({size_text(download.nbytes)})"
         yield {
@@ -146,7 +148,7 @@ def _name(library: Library, suffix: str) -> str:
 
 
 def _made(order: Order, say: Say, run: Run) -> tuple[Download, str]:
-    """Make it; where the run was stopped meanwhile, nothing of it is left."""
+    """Make it; where the run is stopped meanwhile, nothing of it is left."""
     told: list[str] = []
 
     def progress(done: int, total: int) -> None:
@@ -155,7 +157,9 @@ def _made(order: Order, say: Say, run: Run) -> tuple[Download, str]:
         say(f"Exporting: {done:,} of {total:,} done")
 
     download = Download(order.name, lambda folder: told.append(order.fill(folder, progress)))
-    if run.stop.is_set():
-        download.close()
-        raise Stopped
     return download, told[0]
+
+
+def _remove(made: tuple[Download, str]) -> None:
+    """It came too late for anybody to fetch it."""
+    made[0].close()

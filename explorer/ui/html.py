@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from html import escape
 
 _INVISIBLE = {"\n": "↵", "\r": "␍", "\t": "⇥", "\u00a0": "⍽"}
@@ -57,3 +58,8 @@ def size_text(count: int) -> str:
 def count_text(count: int, one: str, many: str = "") -> str:
     """`1 adapter`, `2 adapters`, with thousands set apart."""
     return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+def remarks_html(remarks: Iterable[str]) -> str:
+    """Sentences on a library as a whole, each a paragraph of its own."""
+    return "".join(f'<p class="lx-verdict warn">{text(remark)}</p>' for remark in remarks)

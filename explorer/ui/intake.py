@@ -56,14 +56,14 @@ def read_source(desk: Desk, session: Session, source: Any) -> Iterator[Updates]:
 
 
 def _report(desk: Desk, session: Session, line: str, work: Callable[[Say], Holding]) -> Iterator[Updates]:
-    candidate = yield from narrated(line, work)
+    candidate = yield from narrated(line, work, discard=Holding.close)
     session.offer(candidate)
     desk.sessions.make_room(session)
     library = candidate.library
     usable = count_text(len(library), "adapter")
     words = f"{usable} of {library.title} can be opened. Nothing was replaced yet: decide below the report."
     yield {
-        "report": report_html(library.verdicts, library.title, library.source),
+        "report": report_html(library.verdicts, library.title, library.source, library.remarks),
         "decide": gr.update(visible=True),
         "status": status_html("ok", words),
     }
@@ -75,9 +75,9 @@ def open_candidate(desk: Desk, session: Session) -> Iterator[Updates]:
     if candidate is None:
         raise LibraryError("No library", "is waiting to be opened", fix="Choose one first.")
     record = yield from narrated("Comparing, clustering and mapping the adapters", lambda _: candidate.record())
-    session.stop()
-    if session.adopt() is not candidate:
+    if session.adopt(candidate) is None:
         raise LibraryError("The library", "was replaced meanwhile", fix="Look at the report again.")
+    session.stop()
     view = session.change(lambda view: replace(view_of(record), tab=view.tab, sized=view.sized))
     desk.engine.start(candidate.base_model, trusted=candidate.trusted)
     words = f"{record.title} is open: {count_text(len(record.names), 'adapter')}. Type a prompt and route it."

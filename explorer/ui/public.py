@@ -12,7 +12,7 @@ from typing import Any
 
 import gradio as gr
 
-from explorer.errors import ExplorerError
+from explorer.errors import ExplorerError, LibraryError
 from explorer.models.events import TokenEmitted
 from explorer.routing.router import Router
 from explorer.ui.choices import check_size, choice_of, prompt_text, router_of
@@ -54,9 +54,11 @@ def _library(desk: Desk) -> Callable[..., Any]:
         with _told():
             session = _session(desk, request)
             if source not in ("", "current"):
-                session.offer(desk.read(source))
+                candidate = desk.read(source)
+                session.offer(candidate)
                 desk.sessions.make_room(session)
-                session.adopt()
+                if session.adopt(candidate) is None:
+                    raise LibraryError("The library", "was replaced meanwhile", fix="Open it again.")
             holding = desk.holding(session)
             record = holding.record()
             return {

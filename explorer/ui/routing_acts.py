@@ -138,7 +138,7 @@ def read_sampling(new_tokens: Any, temperature: Any, seed: Any) -> dict[str, Any
     """The settings of generation (raises SettingsError)."""
     return {
         "max_new_tokens": whole(new_tokens, "Tokens to generate", 1, LIMITS.new_tokens),
-        "temperature": number(temperature, "Sampling temperature", 0.0, 10.0),
+        "temperature": number(temperature, "Sampling temperature", 0.0, 5.0),
         "seed": whole(seed, "Seed", 0, SEEDS),
     }
 
@@ -159,7 +159,7 @@ def check_stale(desk: Desk, session: Session, prompt: Any, chat: Any, key: Any, 
     view = session.view
     if view.routed is None or view.record is None:
         return {}
-    stale = not _same(view.routed, prompt, chat, key, settings, pictures.routable(view.record))
+    stale = not is_same(view.routed, prompt, chat, key, settings, pictures.routable(view.record))
     if stale == view.stale:
         return {}
     routed = view.routed
@@ -171,7 +171,10 @@ def check_stale(desk: Desk, session: Session, prompt: Any, chat: Any, key: Any, 
     }
 
 
-def _same(routed: Routed, prompt: Any, chat: Any, key: Any, settings: tuple[Any, ...], names: tuple[str, ...]) -> bool:
+def is_same(
+    routed: Routed, prompt: Any, chat: Any, key: Any, settings: tuple[Any, ...], names: tuple[str, ...]
+) -> bool:
+    """Whether these controls ask for what was routed."""
     if prompt != routed.prompt or (chat is True) != routed.chat:
         return False
     try:

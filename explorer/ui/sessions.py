@@ -29,12 +29,16 @@ class Run:
 
 
 class Session:
-    """One opened page: its view, its own library (None: the shared one) and one that waits for a decision."""
+    """One opened page: its view, its own library (None: the shared one) and one that waits for a decision.
+
+    Work may still end after the page was closed; a closed session takes no library any more.
+    """
 
     def __init__(self, view: View) -> None:
         self.view = view
         self.own: Holding | None = None
         self.candidate: Holding | None = None
+        self.closed = False
         self.download: Download | None = None
         self.lock = threading.RLock()
         self._run = Run()
@@ -60,21 +64,26 @@ class Session:
             return self._run
 
     def offer(self, candidate: Holding | None) -> None:
-        """Keep a newly read library for the user's decision, in place of an earlier one."""
+        """Keep a newly read library for the user's decision, in place of an earlier one; closed, give it back."""
         with self.lock:
-            old, self.candidate = self.candidate, candidate
-        if old is not None and old is not candidate:
-            old.close()
+            old, self.candidate = self.candidate, None if self.closed else candidate
+            unwanted = {old, candidate} - {self.candidate, None}
+        for holding in unwanted:
+            if holding is not None:
+                holding.close()
 
-    def adopt(self) -> Holding | None:
-        """Make the candidate the session's library and close the old one; None where there is no candidate."""
+    def adopt(self, expected: Holding) -> Holding | None:
+        """Make the candidate the session's library and close the old one.
+
+        None, and nothing is changed, where the candidate is not `expected` (any more).
+        """
         with self.lock:
-            if self.candidate is None:
+            if self.closed or self.candidate is not expected:
                 return None
-            old, self.own, self.candidate = self.own, self.candidate, None
+            old, self.own, self.candidate = self.own, expected, None
         if old is not None:
             old.close()
-        return self.own
+        return expected
 
     def drop_own(self) -> None:
         """Go back to the shared library."""
@@ -84,11 +93,12 @@ class Session:
             old.close()
 
     def hand_out(self, download: Download | None) -> None:
-        """Keep a file for the visitor to fetch, in place of an earlier one."""
+        """Keep a file for the visitor to fetch, in place of an earlier one; closed, remove it."""
         with self.lock:
-            old, self.download = self.download, download
-        if old is not None:
-            old.close()
+            old, self.download = self.download, None if self.closed else download
+        for file in {old, download} - {self.download, None}:
+            if file is not None:
+                file.close()
 
     @property
     def nbytes(self) -> int:
@@ -101,6 +111,8 @@ class Session:
 
     def close(self) -> None:
         """Stop what runs and give everything back."""
+        with self.lock:
+            self.closed = True
         self.stop()
         self.offer(None)
         self.hand_out(None)

@@ -22,9 +22,11 @@ EXAMPLES = (
     "Sort these words: pear, apple, fig, cherry",
 )
 
-#: Puts the address of the view into the address bar and, where the browser lets it, on the clipboard.
+#: Puts the address of the view into the address bar and, where the browser lets it, on the clipboard. Where there is
+#: no address, the status line says why and stays.
 COPY = """
-async (query) => {
+async (query, status) => {
+  if (!query) return [status];
   const url = location.origin + location.pathname + query;
   history.replaceState(null, "", url);
   let words = "The link stands in the address bar and was copied.";

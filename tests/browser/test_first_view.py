@@ -37,11 +37,12 @@ def test_the_sample_is_shown_without_its_model(browser: Any, scratch: Path, tmp_
             context.close()
 
 
-def test_a_library_that_is_not_there_is_told_in_words(browser: Any, scratch: Path) -> None:
-    with served("no/such/library/anywhere", scratch) as url:
+def test_a_library_that_cannot_be_opened_is_told_in_words(browser: Any, scratch: Path) -> None:
+    (scratch / "nothing").mkdir()
+    with served(str(scratch / "nothing"), scratch) as url:
         context = browser.new_context()
         one = Reader(context.new_page(), url)
         one.page.goto(url)
-        assert "is not a library that can be found" in one.wait_status("library that can be found")
+        assert "nothing: holds no adapter folder" in one.wait_status("Give a folder of PEFT adapters.")
         assert one.complaints == []
         context.close()

@@ -236,6 +236,58 @@ def test_a_link_restores_the_view_and_hostile_ones_do_no_harm(reader: Open) -> N
     assert two.complaints == []
 
 
+def test_copy_link_gives_another_reader_the_same_view(reader: Open) -> None:
+    one = reader()
+    route(one, "the fox")
+    one.tab("Routing")
+    choose(one, "#router", "Single adapter")
+    choose(one, "#single-name", "negate")
+    one.page.click("#route-button")
+    one.wait_status("Routed")
+    one.page.click("#copy-link")
+    one.wait_status("The link stands in the address bar")
+    query = "?" + one.page.url.partition("?")[2]
+    assert "lib=six&prompt=the+fox&router=single&set.name=negate&tab=Routing" in query
+    two = reader(query)
+    two.wait_status("Routed")
+    assert two.page.input_value("#router input") == "Single adapter"
+    assert two.page.input_value("#single-name input") == "negate"
+    assert "This run: Only negate." in two.page.inner_text("body")
+    assert card_name(two) == card_name(one) != "negate"
+    # what fits into no link is told, and nothing is copied
+    choose(one, "#router", "Arrow")
+    one.page.fill("#arrow-top-k input", "0")
+    one.page.click("#copy-link")
+    one.wait_status("This view fits into no link")
+    one.page.wait_for_timeout(500)
+    assert "This view fits into no link" in one.status()
+    assert one.page.url.endswith(query)
+    assert one.complaints == two.complaints == []
+
+
+def choose(reader: Reader, selector: str, option: str) -> None:
+    """Pick an option of a dropdown."""
+    reader.page.click(f"{selector} input")
+    reader.page.get_by_role("option", name=option, exact=True).click()
+
+
+def test_a_link_of_another_library_is_told(reader: Open) -> None:
+    one = reader("?lib=some/where&prompt=the+fox")
+    one.wait_status("The link is of the library some/where, but six is open here.")
+    assert one.page.input_value("#prompt textarea") == "the fox"
+    assert one.complaints == []
+
+
+def test_a_row_of_the_table_shows_its_adapter(reader: Open) -> None:
+    one = reader()
+    name = next(name for name in sorted(one.names_on_map()) if name != card_name(one))
+    one.page.locator("#adapters-table").get_by_text(name, exact=True).first.click()
+    one.page.wait_for_function(
+        "name => document.querySelector('#adapter-card .lx-card-name').innerText === name", arg=name
+    )
+    assert one.complaints == []
+
+
 def test_an_empty_prompt_is_told_in_words(reader: Open) -> None:
     one = reader()
     one.type_prompt("   ")

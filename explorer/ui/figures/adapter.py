@@ -5,7 +5,7 @@ from __future__ import annotations
 import plotly.graph_objects as go
 
 from explorer.records.library_record import AdapterSummary
-from explorer.ui.figures.frame import axis, figure, note
+from explorer.ui.figures.frame import axis, counting_axis, figure, note
 from explorer.ui.html import figure_text
 from explorer.ui.palette import COLOURS, INK
 
@@ -21,7 +21,7 @@ def spectrum_figure(summary: AdapterSummary) -> go.Figure:
     drawn = figure(
         _HEIGHT,
         margin=_MARGIN,
-        xaxis=axis("singular value, largest first", tickformat="d", showgrid=False),
+        xaxis=counting_axis("singular value, largest first", len(summary.spectrum), showgrid=False),
         yaxis=axis("mean size", rangemode="tozero", nticks=4),
         bargap=0.15,
     )

@@ -56,6 +56,11 @@ def axis(title: str = "", **settings: Any) -> dict[str, Any]:
     }
 
 
+def counting_axis(title: str, highest: int, **settings: Any) -> dict[str, Any]:
+    """An axis of whole numbers up to `highest`; plotly would write each twice where there are only a few."""
+    return axis(title, tickformat="d", **({"dtick": 1} if highest <= 10 else {}), **settings)
+
+
 def names_axis(names: Sequence[str], *, most: int = 60, length: int = LONGEST_TICK, **settings: Any) -> dict[str, Any]:
     """An axis with one place 0, 1, 2, ... for each name; the names show only in hover texts when they are too many.
 

@@ -8,7 +8,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from explorer.records.library_record import LibraryRecord
-from explorer.ui.figures.frame import LONGEST_TICK, axis, figure, group_bars, names_axis, note
+from explorer.ui.figures.frame import LONGEST_TICK, axis, counting_axis, figure, group_bars, names_axis, note
 from explorer.ui.naming import cluster_of, in_cluster_order
 from explorer.ui.palette import COLOURS, INK, mark
 
@@ -28,7 +28,7 @@ def silhouette_figure(record: LibraryRecord) -> go.Figure:
     drawn = figure(
         150,
         margin=(44, 10, 22, 34),
-        xaxis=axis("K, number of clusters", tickformat="d", showgrid=False),
+        xaxis=counting_axis("K, number of clusters", counts[-1], showgrid=False),
         yaxis=axis("silhouette", nticks=4, rangemode="tozero"),
         hovermode="closest",
     )
