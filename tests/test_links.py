@@ -97,7 +97,8 @@ def test_a_link_carries_every_setting_of_its_router(
     assert written == f"{query}&tab=Library&adapter=upper"
     other = desk.sessions.get("b")
     (prompt, chat, key, kept), _ = followed(desk, other, written, monkeypatch)
-    assert (prompt, chat, key, kept) == ("hi", True, router, chosen)
+    assert (prompt, chat, key) == ("hi", True, router)
+    assert kept == kept | chosen
     assert other.view.selected == "upper", "the adapter on the card is not the router's"
 
 
@@ -200,6 +201,8 @@ class Odd:
 
     key: ClassVar[str] = "odd"
     title: ClassVar[str] = "Odd"
+    summary: ClassVar[str] = "For this test."
+    needs: ClassVar[str] = ""
     paper: ClassVar[str] = ""
 
     shift: int = setting("Shift", "", "integer", default=0, low=-3, high=3)

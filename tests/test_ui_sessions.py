@@ -485,10 +485,11 @@ def test_a_library_too_large_to_be_routed_can_still_be_looked_at(tmp_path: Path)
     options = PageOptions(library=str(folder_of(tmp_path / "shared")), store_bytes=9 << 20)
     desk = Desk(options, Engine(), tmp_path / "none")
     session = desk.sessions.get("a")
-    mine = Holding(open_folder(tmp_path / "mine"), trusted=False)
-    session.offer(mine)
+    offered = Holding(open_folder(tmp_path / "mine"), trusted=False)
+    session.offer(offered)
     desk.sessions.make_room(session)
-    assert session.adopt(mine) is mine
+    mine = session.adopt(offered)
+    assert mine is offered
     assert len(mine.record().names) == 10
     with pytest.raises(LibraryError) as caught:
         desk.routed(session)

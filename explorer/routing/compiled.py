@@ -114,6 +114,33 @@ def rank_scores(scores: Any, scale: Any, lengths: Any) -> None:
 
 
 @_compile
+def strongest_of_list(scores: Any, strengths: Any, present: Any, listed: int, kept: Any, weights: Any) -> None:
+    """Of the `listed` largest scores at each site the adapter with the largest strength, with weight 1.
+
+    Equal ones go to the smaller index; where nobody has the site the weight is 0.
+    """
+    tokens, sites, _ = kept.shape
+    adapters = present.shape[0] // sites
+    order = np.empty((1, listed), np.int64)
+    shares = np.empty((1, listed), np.float32)
+    for token in range(tokens):
+        for site in range(sites):
+            own = slice(site * adapters, (site + 1) * adapters)
+            ranked = np.where(present[own], scores[token, own], np.float32(-np.inf)).reshape(1, adapters)
+            order[:] = 0
+            largest_softmax(ranked, np.float32(1.0), order, shares)
+            best, weight = 0, np.float32(0.0)
+            for place in range(listed):
+                index = order[0, place]
+                if not present[site * adapters + index]:
+                    continue
+                stronger = strengths[token, site * adapters + index] - strengths[token, site * adapters + best]
+                if weight == 0 or stronger > 0 or (stronger == 0 and index < best):
+                    best, weight = index, np.float32(1.0)
+            kept[token, site, 0], weights[token, site, 0] = best, weight
+
+
+@_compile
 def keep_largest(scores: Any, present: Any, temperature: float, kept: Any, weights: Any) -> None:
     """The softmax over the largest at each site, of the adapters that have it; shapes as in `weigh_rows`."""
     tokens, sites, count = kept.shape

@@ -16,10 +16,10 @@ from torch import Tensor
 
 from explorer.routing.adding import add_product
 from explorer.routing.bank import Bank
-from explorer.routing.loops import loops_for
+from explorer.routing.loops import NOTHING, loops_for
 from explorer.routing.router import FixedRouter, Kept, decision_of
 from explorer.routing.routing_pass import RoutingPass, RowGroup
-from explorer.routing.top_k import NOTHING, TopKRouter, lengths_for_loops, scale_for_loops
+from explorer.routing.top_k import TopKRouter, lengths_for_loops, scale_for_loops
 from explorer.routing.way import Recorded, Way, decide, keep
 
 
@@ -87,6 +87,11 @@ class _Weigher:
         own = inner[self._where]
         seen = current.observe(self.bank, hidden[self._where], own)
         kept = keep(self.group, seen, current, recorded)
+        loops = loops_for(own, own.numel())
+        if loops is not None and isinstance(self._where, slice):
+            arrays = self.bank.arrays.table, kept.adapters.contiguous().numpy(), kept.weights.contiguous().numpy()
+            loops.weigh_rows(own.numpy(), *arrays, weighted[self._where].numpy())
+            return
         by_row = kept.dense(len(self.bank.names)).reshape(len(own), -1).index_select(1, self.bank.owners)
         weighted[self._where] = own * by_row.to(own.dtype)
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from explorer.routing.loops import loops_for
 from explorer.routing.observation import Observation
 from explorer.routing.router import Kept, ScoreRouter
 from explorer.routing.setting import check_settings, top_k_setting
@@ -56,6 +57,9 @@ class Lag(ScoreRouter):
 
     def keep(self, scores: Float[Tensor, "tokens sites adapters"], seen: Observation) -> Kept:
         """The strongest of the short list, with weight 1."""
+        loops = loops_for(scores, scores.numel())
+        if loops is not None:
+            return self._in_loops(loops, scores, seen)
         listed = largest(scores, self.top_k, seen)
         there = listed.weights > -math.inf
         # in the library's order, so that equal strengths go to the adapter that stands first
@@ -64,3 +68,17 @@ class Lag(ScoreRouter):
         best = strengths.masked_fill(~there.gather(-1, place), -math.inf).argmax(dim=-1, keepdim=True)
         chosen = order.gather(-1, best).clamp_max(len(seen.bank.names) - 1)
         return Kept(chosen, there.any(dim=-1, keepdim=True).float())
+
+    def _in_loops(self, loops: Any, scores: Tensor, seen: Observation) -> Kept:
+        tokens, sites, adapters = scores.shape
+        kept = torch.zeros((tokens, sites, 1), dtype=torch.int64)
+        weights = scores.new_empty(kept.shape)
+        loops.strongest_of_list(
+            scores.contiguous().numpy().reshape(tokens, -1),
+            seen.strengths.numpy().reshape(tokens, -1),
+            seen.bank.arrays.present,
+            min(self.top_k, adapters),
+            kept.numpy(),
+            weights.numpy(),
+        )
+        return Kept(kept, weights)

@@ -11,11 +11,14 @@ import logging
 from functools import cache
 from types import ModuleType
 
+import numpy as np
 from torch import Tensor, float32, is_grad_enabled
 
 LOG = logging.getLogger(__name__)
 #: Numbers that one core goes through faster than torch calls its operations.
 LITTLE = 1 << 16
+#: For a loop's optional argument.
+NOTHING = np.empty(0, np.float32)
 
 
 @cache

@@ -16,6 +16,7 @@ from torch import Tensor
 from explorer.errors import ExplorerError
 from explorer.routing.bank import Bank
 from explorer.routing.dots import chosen_dots
+from explorer.routing.loops import NOTHING, loops_for
 
 
 @dataclass(eq=False)
@@ -49,16 +50,30 @@ class Observation:
     def along(self) -> Float[Tensor, "tokens sites adapters"]:
         """|<h, p_e>| for Arrow's prototypes, float32."""
         if self.inner is not None and self.inner.dtype == torch.float32:
-            return self.inner.index_select(1, self.bank.firsts).abs_().view(self.shape)
+            scores = self._in_a_loop(self.inner, all_rows=False)
+            return self.inner.index_select(1, self.bank.firsts).abs_().view(self.shape) if scores is None else scores
         return (self.hidden.float() @ self.bank.directions.T).abs_().view(self.shape)
 
     @cached_property
     def strengths(self) -> Float[Tensor, "tokens sites adapters"]:
         """||V_e^T h||, the length of h within each update's input space, float32."""
+        scores = self._in_a_loop(self.activations(), all_rows=True)
+        if scores is not None:
+            return scores
         squares = self.activations().float().square()
         tokens, sites, adapters = self.shape
         sums = squares.new_zeros(tokens, sites * adapters).index_add_(1, self.bank.owners, squares)
         return sums.sqrt_().view(self.shape)
+
+    def _in_a_loop(self, inner: Tensor, all_rows: bool) -> Tensor | None:
+        """Scores from products that are there, where compiled loops suit them."""
+        loops = loops_for(inner, inner.numel())
+        if loops is None:
+            return None
+        scores = inner.new_empty(self.shape)
+        flat = scores.numpy().reshape(len(scores), -1)
+        loops.pair_scores(inner.numpy(), self.bank.arrays.table, all_rows, NOTHING, NOTHING, flat)
+        return scores
 
     @cached_property
     def lengths(self) -> Float[Tensor, "tokens 1 1"]:

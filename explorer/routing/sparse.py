@@ -14,10 +14,10 @@ from torch import Tensor
 
 from explorer.routing.adding import add, add_product
 from explorer.routing.bank import Bank
-from explorer.routing.loops import loops_for
+from explorer.routing.loops import NOTHING, loops_for
 from explorer.routing.router import Kept, decision_of
 from explorer.routing.routing_pass import RoutingPass, RowGroup
-from explorer.routing.top_k import NOTHING, TopKRouter, lengths_for_loops, scale_for_loops
+from explorer.routing.top_k import TopKRouter, lengths_for_loops, scale_for_loops
 from explorer.routing.way import Way, keep
 
 #: What a row weighs in `loops_for`: a row of a few hundred numbers goes through in the time of this many lone ones.

@@ -9,16 +9,14 @@ from __future__ import annotations
 import math
 from typing import Any, ClassVar, Literal
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from explorer.routing.loops import loops_for
+from explorer.routing.loops import NOTHING, loops_for
 from explorer.routing.observation import Observation
 from explorer.routing.router import Kept, ScoreRouter
 
-NOTHING = np.empty(0, np.float32)
 Reads = Literal["first direction", "all directions", "vectors"]
 
 

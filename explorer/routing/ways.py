@@ -42,7 +42,8 @@ class Plan:
 def choose_ways(bank: Bank, groups: Sequence[RowGroup], rows: int, tokens: int) -> list[Way]:
     """The cheapest way for each group; those that go the dense way go it together."""
     ways: list[Way] = []
-    dense = [group for group in groups if _goes_dense(bank, group, tokens)]
+    sharers = sum(_could_share(group.router) for group in groups)
+    dense = [group for group in groups if _goes_dense(bank, group, tokens, sharers)]
     for group in groups:
         router = group.router
         if group in dense:
@@ -60,8 +61,13 @@ def choose_ways(bank: Bank, groups: Sequence[RowGroup], rows: int, tokens: int) 
     return [*ways, *([DenseWay(bank, dense, rows, tokens)] if dense else [])]
 
 
-def _goes_dense(bank: Bank, group: RowGroup, tokens: int) -> bool:
+def _could_share(router: Router) -> bool:
+    """Whether the dense way is open to a router."""
+    return router.uses_adapters and not router.averages_factors and isinstance(router, ScoreRouter | FixedRouter)
+
+
+def _goes_dense(bank: Bank, group: RowGroup, tokens: int, sharers: int) -> bool:
     router = group.router
     if not isinstance(router, ScoreRouter) or router.averages_factors:
         return False
-    return not prefers_sparse(bank, len(group.rows) * tokens, router)
+    return not prefers_sparse(bank, len(group.rows) * tokens, router, sharers)

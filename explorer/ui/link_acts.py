@@ -122,7 +122,9 @@ def link_of(desk: Desk, session: Session, prompt: Any, chat: Any, key: Any, *set
         lib=desk.open_names(session)[0],
         prompt=prompt if isinstance(prompt, str) and prompt.strip() else None,
         router=choice.key,
-        settings=tuple((name, value) for name, value in choice.settings if value not in (None, "")),
+        settings=tuple(
+            (name, value) for name, value in choice.settings if value not in (None, "") and value is not False
+        ),
         chat=None if chat is True else False,
         tab=view.tab,
         layer=view.layer,
