@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from explorer.analysis.projection import project
     from explorer.analysis.similarity import similarity
     from explorer.errors import ExplorerError
+    from explorer.exporting.arrow_folder import export_arrow
+    from explorer.exporting.merged import export_adapter, export_clusters
     from explorer.models.base import load_base_model
     from explorer.models.routed_model import RoutedModel
 
@@ -24,6 +26,9 @@ __all__ = [
     "ExplorerError",
     "RoutedModel",
     "cluster",
+    "export_adapter",
+    "export_arrow",
+    "export_clusters",
     "load_base_model",
     "neighbours",
     "open_library",
@@ -36,6 +41,9 @@ _HOMES = {
     "ExplorerError": "explorer.errors",
     "RoutedModel": "explorer.models.routed_model",
     "cluster": "explorer.analysis.clustering",
+    "export_adapter": "explorer.exporting.merged",
+    "export_arrow": "explorer.exporting.arrow_folder",
+    "export_clusters": "explorer.exporting.merged",
     "load_base_model": "explorer.models.base",
     "neighbours": "explorer.analysis.neighbours",
     "project": "explorer.analysis.projection",

@@ -45,6 +45,7 @@ def example_of_readme() -> str:
 
 
 @pytest.mark.slow
-def test_the_example_of_the_readme_runs(capsys):
+def test_the_example_of_the_readme_runs(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     exec(compile(example_of_readme(), "README.md", "exec"), {"__name__": "readme"})
     assert capsys.readouterr().out.strip()

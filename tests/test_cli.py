@@ -14,13 +14,16 @@ import time
 from pathlib import Path
 
 import numpy as np
+import peft
 import pytest
+import torch
 from adapter_files import write_adapter, zip_folder
 from tiny_trainable import save_tiny_llama, write_tasks
 
 import explorer
 from explorer.__main__ import main
 from explorer.commands.terminal import printable, say_json
+from explorer.routing.router import Router
 
 ROOT = Path(__file__).parents[1]
 NAMES = ("calc", "poet", "spell")
@@ -184,6 +187,62 @@ def test_record_writes_what_the_page_opens_with(library, tmp_path, capsys):
     assert capsys.readouterr().out
 
 
+def logits_by_peft(base_folder: Path, folder: Path) -> torch.Tensor:
+    base = explorer.load_base_model(base_folder, device="cpu")
+    model = peft.PeftModel.from_pretrained(base.model, folder)
+    with torch.no_grad():
+        return model(input_ids=torch.tensor([base.tokenizer("a b")["input_ids"]])).logits
+
+
+def routed_logits(base_folder: Path, library: str, router: Router) -> torch.Tensor:
+    base = explorer.load_base_model(base_folder, device="cpu")
+    return explorer.RoutedModel(base, explorer.open_library(library)).logits("a b", router)
+
+
+def test_export_writes_what_peft_reads(library, base_folder, tmp_path, capsys):
+    facts = run_json(capsys, "export", library, "--output", str(tmp_path / "out"), "--router", "uniform")
+    (entry,) = facts["exports"]
+    assert (entry["router"], entry["ranks"], entry["energy_kept"], entry["modules"]) == ("Uniform", [6], 1.0, 4)
+    assert entry["adapters"] == pytest.approx(dict.fromkeys(NAMES, 1 / 3))
+    expected = routed_logits(base_folder, library, explorer.routers.Uniform())
+    torch.testing.assert_close(logits_by_peft(base_folder, tmp_path / "out"), expected, atol=1e-3, rtol=0)
+    assert main(["export", library, "--output", str(tmp_path / "cut"), "--router", "linear", "--rank", "1"]) == 0
+    out = capsys.readouterr().out
+    assert "Linear merge: the mean, rank 1 in 4 modules, " in out
+    assert "of the update's energy" in out
+    assert facts["library_hash"] in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_rank_means_the_same_for_every_router(library, tmp_path, capsys):
+    for router in ("uniform", "linear", "ties", "weighted", "single"):
+        words = ["--router", router, "--rank", "1", "--dtype", "float16"]
+        words += {"weighted": ["--weight", "calc=1"], "single": ["--adapter", "poet"]}.get(router, [])
+        facts = run_json(capsys, "export", library, "--output", str(tmp_path / router), *words)
+        assert (facts["exports"][0]["ranks"], facts["exports"][0]["dtype"]) == ([1], "float16")
+
+
+def test_export_of_clusters(library, tmp_path, capsys):
+    every = run_json(
+        capsys, "export", library, "--output", str(tmp_path / "all"), "--cluster", "all", "--clusters", "2"
+    )
+    assert [Path(one["folder"]).name for one in every["exports"]] == ["cluster_0", "cluster_1"]
+    assert sorted(name for one in every["exports"] for name in one["adapters"]) == list(NAMES)
+    (tmp_path / "mine.json").write_text(json.dumps({"cluster_0": ["spell"], "cluster_1": ["calc", "poet"]}))
+    words = ["--clusters-file", str(tmp_path / "mine.json"), "--cluster"]
+    one = run_json(capsys, "export", library, "--output", str(tmp_path / "one"), *words, "1")
+    assert one["exports"][0]["adapters"] == {"calc": 0.5, "poet": 0.5}
+    assert main(["export", library, "--output", str(tmp_path / "none"), *words, "cluster_7"]) == 2
+    assert "there is no 'cluster_7'. Choose from: cluster_0, cluster_1, all." in capsys.readouterr().err
+
+
+def test_export_for_pefts_arrow(library, tmp_path, capsys):
+    facts = run_json(capsys, "export", library, "--output", str(tmp_path / "out"), "--arrow", "--top-k", "2")
+    assert (facts["adapters"], facts["base_model_checked"]) == ({name: name for name in NAMES}, True)
+    assert json.loads((tmp_path / "out" / "arrow.json").read_text())["top_k"] == 2
+    assert main(["export", library, "--output", str(tmp_path / "again"), "--arrow"]) == 0
+    assert f"python {tmp_path / 'again' / 'run_arrow.py'} PROMPT" in capsys.readouterr().out
+
+
 def test_train_reports_what_it_did(base_folder, tmp_path, capsys):
     tasks = write_tasks(tmp_path / "tasks", rows=8)
     words = ["train", str(tasks), "--output", str(tmp_path / "out"), "--base", str(base_folder)]
@@ -308,6 +367,32 @@ BAD = [
         "argument --max-new-tokens: must be a whole number from 1 to 4096, not '5000'",
     ),
     (["generate", "LIB", "a", "--sample", "6"], "argument --sample: must be a number from 0 to 5, not '6'"),
+    (["export", "LIB", "--router", "uniform"], "the following arguments are required: --output"),
+    (["export", "LIB", "--output", "TMP/out"], "What to export: is not said. Give one of --router NAME,"),
+    (["export", "LIB", "--output", "TMP/out", "--arrow", "--cluster", "1"], "--cluster: does not go with --arrow"),
+    (["export", "LIB", "--output", "TMP/out", "--router", "arrow"], "Arrow: decides anew for each token"),
+    (["export", "LIB", "--output", "TMP/out", "--router", "base"], "there is nothing to export"),
+    (["export", "LIB", "--output", "TMP/out", "--router", "uniform", "--top-k", "2"], "is no setting of uniform"),
+    (["export", "LIB", "--output", "TMP/out", "--adapter", "nobody"], "Choose from: calc, poet, spell."),
+    (["export", "LIB", "--output", "TMP/out", "--arrow", "--rank", "2"], "--rank R: does not go with --arrow"),
+    (["export", "LIB", "--output", "TMP/out", "--arrow", "--dtype", "float16"], "--dtype: does not go with --arrow"),
+    (
+        ["export", "LIB", "--output", "TMP/out", "--router", "ties", "--seed", "1"],
+        "--seed N: does not go with --router",
+    ),
+    (["export", "LIB", "--output", "TMP/out", "--cluster", "0", "--density", "1"], "does not go with --cluster"),
+    (
+        ["export", "LIB", "--output", "TMP/out", "--cluster", "0", "--clusters", "2", "--clusters-file", "TMP/c.json"],
+        "--clusters K: does not go with --clusters-file",
+    ),
+    (
+        ["export", "LIB", "--output", "TMP/out", "--cluster", "0", "--clusters-file", "TMP/c.json"],
+        "c.json: cannot be read (No such file or directory)",
+    ),
+    (["export", "LIB", "--output", "TMP/out", "--adapter", "calc", "--dtype", "int8"], "invalid choice: 'int8'"),
+    (["export", "LIB", "--output", "LIB", "--router", "uniform"], "is there and is not an empty folder"),
+    (["export", "LIB", "--output", "TMP/no/out", "--router", "uniform"], "which is not a folder"),
+    (["export", "LIB", "--output", "nul\0", "--router", "uniform"], "argument --output: is not a path"),
     (["train", "TMP/none", "--output", "TMP/out"], "is not a folder. Name a folder of .jsonl task files."),
     (["train", "TMP", "--output", "TMP/out", "--rank", "0"], "rank: expected 1 to 1024, found 0"),
     (["train", "TMP", "--output", "TMP/out", "--epochs", "many"], "argument --epochs: invalid int value: 'many'"),

@@ -27,6 +27,7 @@ LEVELS = {
     "models": 5,
     "records": 6,
     "training": 6,
+    "exporting": 6,
     "": 7,  # explorer/__init__.py, the public names
     "ui": 8,
     "commands": 9,

@@ -34,7 +34,7 @@ _FLAGS = {
 }
 
 
-def add_router_options(parser: Parser) -> None:
+def add_router_options(parser: Parser, rank_help: str = "linear: directions kept (0: all)") -> None:
     """Add the settings of all routers; one that no chosen router has is refused when the command runs."""
     settings = parser.add_argument_group("settings of a router")
     settings.add_argument("--adapter", metavar="NAME", type=text, help="single: the adapter to use alone")
@@ -43,7 +43,7 @@ def add_router_options(parser: Parser) -> None:
         "--temperature", metavar="T", type=number(1e-4, 1e4), help="of the softmax (1; calibrated: 0.25)"
     )
     settings.add_argument("--weight", metavar="NAME=W", type=_weight, action="append", help=_WEIGHT_HELP)
-    settings.add_argument("--rank", metavar="R", type=whole(0, 4096), help="linear: directions kept (0: all)")
+    settings.add_argument("--rank", metavar="R", type=whole(0, 4096), help=rank_help)
     settings.add_argument("--density", metavar="D", type=number(1e-3, 1.0), help="ties: share of entries kept (0.2)")
     settings.add_argument("--random-seed", metavar="N", type=whole(0, 999_999), help="random: of the prototypes (0)")
     for name, what in _FLAGS.items():

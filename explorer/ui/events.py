@@ -6,7 +6,7 @@ from typing import Any
 
 import gradio as gr
 
-from explorer.ui import compare_acts, intake, library_acts, link_acts, page_acts, routing_acts
+from explorer.ui import compare_acts, export_acts, intake, library_acts, link_acts, page_acts, routing_acts
 from explorer.ui.controls import CHOICE
 from explorer.ui.desk import Desk
 from explorer.ui.pictures import Updates
@@ -52,7 +52,7 @@ def _closing(desk: Desk) -> Any:
 
 
 def _running(wire: Wire) -> None:
-    """Route, Generate, Compare, and the Stop that ends them all."""
+    """Route, Generate, Compare, Export, and the Stop that ends them all."""
     parts = wire.parts
     runs = [
         wire.on([parts["route"].click], routing_acts.route, TEXT, routing_acts.SHOWN),
@@ -63,6 +63,7 @@ def _running(wire: Wire) -> None:
             routing_acts.SHOWN,
         ),
         wire.on([parts["compare"].click], compare_acts.compare, compare_acts.ASKED, compare_acts.SHOWN),
+        wire.on([parts["export_make"].click], export_acts.make_zip, export_acts.ASKED, export_acts.SHOWN),
     ]
     stops = [parts["stop"].click, parts["stop_compare"].click]
     wire.on(stops, page_acts.stop, [], page_acts.STOP_PARTS, queue=False, cancels=runs, trigger_mode="multiple")

@@ -43,6 +43,7 @@ class Limits:
     columns: int = 4
     upload: str = "2gb"
     trace_numbers: int = 32_000_000
+    export_bytes: int = 1 << 30
     updates_per_second: float = 8.0
 
 

@@ -12,6 +12,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable
 
 from explorer.errors import LibraryError
+from explorer.ui.downloads import Download
 from explorer.ui.holding import Holding
 from explorer.ui.state import View
 
@@ -38,6 +39,7 @@ class Session:
         self.own: Holding | None = None
         self.candidate: Holding | None = None
         self.closed = False
+        self.download: Download | None = None
         self.lock = threading.RLock()
         self._run = Run()
         self._run.done.set()
@@ -90,6 +92,14 @@ class Session:
         if old is not None:
             old.close()
 
+    def hand_out(self, download: Download | None) -> None:
+        """Keep a file for the visitor to fetch, in place of an earlier one; closed, remove it."""
+        with self.lock:
+            old, self.download = self.download, None if self.closed else download
+        for file in {old, download} - {self.download, None}:
+            if file is not None:
+                file.close()
+
     @property
     def nbytes(self) -> int:
         """Memory of its libraries and of the text it routed."""
@@ -105,6 +115,7 @@ class Session:
             self.closed = True
         self.stop()
         self.offer(None)
+        self.hand_out(None)
         self.drop_own()
         self.view = View()
 

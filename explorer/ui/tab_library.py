@@ -8,6 +8,7 @@ import gradio as gr
 
 from explorer.adapters.sources import sample_names
 from explorer.analysis.similarity import MEASURES
+from explorer.ui.export_section import export_section
 from explorer.ui.options import LIMITS
 from explorer.ui.pictures import Updates
 from explorer.ui.state import View
@@ -38,6 +39,7 @@ def library_tab(view: View, initial: Updates, *, allow_local: bool) -> dict[str,
             parts["silhouette"] = _plot(initial["silhouette"], "silhouette-plot")
         with gr.Column(scale=2, min_width=300):
             parts["library_card"] = gr.HTML(initial["library_card"], elem_id="library-card")
+    parts |= export_section()
     parts["heat"] = _plot(initial["heat"], "similarity-plot")
     parts["table"] = gr.Dataframe(
         initial["table"],

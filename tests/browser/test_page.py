@@ -12,6 +12,8 @@ import pytest
 from adapter_files import adapter_members, write_adapter, write_zip, zip_folder
 from browser_page import SITES, Reader, served, small_library
 
+from explorer import open_library
+
 pytestmark = pytest.mark.browser
 Open = Callable[..., Reader]
 
@@ -294,3 +296,30 @@ def test_an_empty_prompt_is_told_in_words(reader: Open) -> None:
     one.type_prompt("word " * 1500)
     one.page.click("#route-button")
     assert "too long" in one.wait_status("too long")
+
+
+def test_an_export_is_downloaded_and_opens_as_a_library(reader: Open, tmp_path: Path) -> None:
+    one = reader()
+    one.page.click("#export button")
+    one.page.fill("#export-rank input", "2")
+    one.page.click("#export-make")
+    one.wait_status("cluster-means.zip is ready")
+    assert "adapters" in one.page.inner_text("#export-note")
+    with one.page.expect_download() as caught:
+        one.page.click("#export-download")
+    caught.value.save_as(tmp_path / "got.zip")
+    with open_library(tmp_path / "got.zip") as library:
+        assert all(adapter.ranks == (2,) for adapter in library.routable)
+        assert {adapter.name for adapter in library.routable} >= {"cluster_0"}
+    assert one.complaints == []
+
+
+def test_a_router_that_cannot_be_exported_is_told_where_one_looks(reader: Open) -> None:
+    one = reader()
+    one.page.click("#export button")
+    one.page.click("#export-what input")
+    one.page.get_by_role("option", name="Router set in Routing").click()
+    one.page.click("#export-make")
+    one.wait_status("Arrow: decides anew for each token")
+    assert "Arrow: decides anew for each token" in one.page.inner_text("#export-note")
+    assert not one.page.locator("#export-download").is_visible()
