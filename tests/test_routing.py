@@ -29,7 +29,7 @@ from routing_samples import (
 from explorer.adapters.library import Library
 from explorer.adapters.low_rank import LowRank
 from explorer.adapters.sources import open_folder
-from explorer.errors import ExplorerError, SettingsError
+from explorer.errors import ExplorerError, LibraryError, SettingsError
 from explorer.routers import (
     ROUTERS,
     Arrow,
@@ -403,6 +403,16 @@ def test_the_shares_of_a_ties_merge_add_up_to_it() -> None:
     alone = Ties(density=1.0).merge(bank_of(adapters[:1]), 0)
     torch.testing.assert_close(alone.dense, adapters[0].updates[SITE].dense(), atol=1e-5, rtol=1e-5)
     assert alone.shares.tolist() == [1.0]
+
+
+def test_a_ties_merge_that_would_not_fit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("explorer.routing.ties.MOST_BYTES", 1 << 10)
+    with pytest.raises(LibraryError) as caught:
+        Ties().merge(bank_of(adapters_of(5)), 0)
+    assert caught.value.sentence == (
+        "TIES merge, module layers.0.proj: is too large for so many adapters, expected at most 0 MB written out, "
+        "found 0 MB. Merge a part of the library."
+    )
 
 
 def test_trimming_keeps_the_largest_entries() -> None:

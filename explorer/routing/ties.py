@@ -9,9 +9,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from explorer.errors import LibraryError
 from explorer.routing.bank import Bank
 from explorer.routing.router import Merged, MergeRouter, updates_at
 from explorer.routing.setting import check_settings, setting
+
+MOST_BYTES = 2 << 30  # what the updates of one module may take, written out
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +30,7 @@ class Ties(MergeRouter):
 
     Raises:
         SettingsError: the density is out of its bounds.
+        LibraryError: (when merging) the updates of one module are too large to be written out side by side.
     """
 
     key: ClassVar[str] = "ties"
@@ -48,6 +52,7 @@ class Ties(MergeRouter):
 
     def merge(self, bank: Bank, site: int) -> Merged:
         """Trim, elect, average."""
+        _check_room(bank, site)
         updates = updates_at(bank, site)
         trimmed = torch.stack([trim(update, self.density) for update in updates.values()])
         sign = trimmed.sum(dim=0).sign()
@@ -66,3 +71,15 @@ def trim(update: Float[Tensor, "d_out d_in"], density: float) -> Float[Tensor, "
     flat = update.flatten()
     kept = flat.abs().topk(max(int(density * flat.numel()), 1), sorted=False).indices
     return torch.zeros_like(flat).scatter_(0, kept, flat[kept]).view_as(update)
+
+
+def _check_room(bank: Bank, site: int) -> None:
+    written_out = 4 * int(bank.present[site].sum()) * bank.down.shape[1] * bank.up[site].shape[1]
+    if written_out > MOST_BYTES:
+        raise LibraryError(
+            f"TIES merge, module {bank.sites[site]}",
+            "is too large for so many adapters",
+            expected=f"at most {MOST_BYTES >> 20:,} MB written out",
+            found=f"{written_out >> 20:,} MB",
+            fix="Merge a part of the library.",
+        )
