@@ -287,6 +287,11 @@ def test_a_port_that_is_taken_is_told_before_the_page_starts(capsys):
     )
 
 
+def _hear_interrupts() -> None:
+    """A shell that runs the tests in the background has them, and what they start, ignore Ctrl+C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize(("stopped_by", "codes"), [(signal.SIGTERM, {0}), (signal.SIGINT, {0, 130})])
 def test_a_stopped_page_leaves_no_files_behind(library, tmp_path, stopped_by, codes):
     unpacked = tmp_path / "temporary"
@@ -294,7 +299,9 @@ def test_a_stopped_page_leaves_no_files_behind(library, tmp_path, stopped_by, co
     path = zip_folder(Path(library), tmp_path / "mine.zip")
     command = [sys.executable, "-m", "explorer", "--port", "0", "--library", str(path)]
     settings = {**os.environ, "TMPDIR": str(unpacked), "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
-    with subprocess.Popen(command, cwd=ROOT, env=settings, stdout=subprocess.PIPE, text=True) as page:
+    with subprocess.Popen(
+        command, cwd=ROOT, env=settings, stdout=subprocess.PIPE, text=True, preexec_fn=_hear_interrupts
+    ) as page:
         try:
             assert page.stdout is not None
             assert any("Running on local URL" in line for line in page.stdout)
