@@ -59,3 +59,11 @@ class SettingsError(ExplorerError):
 
 class TaskDataError(ExplorerError):
     """A task file is missing, or one of its rows is not usable."""
+
+
+class EvaluationError(ExplorerError):
+    """An evaluation cannot be made, or a stored one cannot be read."""
+
+
+class LearningError(ExplorerError):
+    """A router cannot learn from these examples, or what one learned cannot be read."""

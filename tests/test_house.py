@@ -21,6 +21,7 @@ LEVELS = {
     "settings": 0,
     "cache": 1,
     "adapters": 2,
+    "tasks": 2,
     "analysis": 3,
     "routing": 3,
     "routers": 4,
@@ -28,10 +29,12 @@ LEVELS = {
     "records": 6,
     "training": 6,
     "exporting": 6,
-    "": 7,  # explorer/__init__.py, the public names
-    "ui": 8,
-    "commands": 9,
-    "__main__": 10,
+    "learning": 7,
+    "evaluation": 8,
+    "": 9,  # explorer/__init__.py, the public names
+    "ui": 10,
+    "commands": 11,
+    "__main__": 12,
 }
 TEXT = {".py", ".md", ".toml", ".txt", ".json", ".css", ".js", ".html", ".yml", ".yaml", ".cfg", ""}
 NOT_OURS = {"__pycache__", "node_modules", "build", "dist", "venv"}

@@ -17,10 +17,11 @@ from tiny_trainable import save_tiny_llama, write_tasks
 
 from explorer.errors import BaseModelError, SettingsError, TaskDataError
 from explorer.models.base import BaseModel, load_base_model
+from explorer.tasks.folder import read_tasks
+from explorer.tasks.task import Example
 from explorer.training.batches import IGNORED, answer_losses, batch_order, collate, encode
 from explorer.training.private import AdapterSkipped, AdapterTrained, StepDone, train_private, with_fresh_adapter
 from explorer.training.recipe import Recipe
-from explorer.training.tasks import Example, read_tasks
 
 RECIPE = Recipe(rank=2, learning_rate=0.02, epochs=4)
 COMMAND_OPTIONS = ["--rank", "2", "--learning-rate", "0.02", "--epochs", "4"]

@@ -47,7 +47,7 @@ def add_options(parser: Parser) -> None:
 def run(options: Options) -> None:
     """Train what is not there yet; progress on stderr, one line per finished adapter on stdout."""
     recipe = recipe_from(options)
-    from explorer.training.tasks import read_tasks
+    from explorer.tasks.folder import read_tasks
 
     tasks = read_tasks(options.tasks, _listed(options.only))
     from explorer.training.private import AdapterSkipped, AdapterTrained, StepDone, train_private

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from explorer.models.chat import encode_answer, encode_prompt
-from explorer.training.tasks import Example
+from explorer.tasks.task import Example
 
 IGNORED = -100  # label of a position that carries no loss (torch's convention)
 POOL = 16  # batches sorted together: large enough to save padding, small enough to keep the order random

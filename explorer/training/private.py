@@ -23,10 +23,10 @@ import transformers
 from explorer.errors import BaseModelError, SettingsError, TaskDataError
 from explorer.models.base import BaseModel
 from explorer.models.shapes import linear_shapes
+from explorer.tasks.task import Task
 from explorer.training.batches import Encoded, answer_losses, batch_order, collate, encode
 from explorer.training.recipe import Recipe
 from explorer.training.saving import CARD, save_adapter
-from explorer.training.tasks import Task
 
 EVALUATED_ROWS = 48
 

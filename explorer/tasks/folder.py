@@ -1,12 +1,11 @@
-"""Task files: one JSON object a line with `task`, `family`, `prompt`, `target` and optionally `split`.
+"""Task files: one JSON object a line with `prompt`, `target` and optionally `task`, `family`, `split` and `refs`.
 
-A folder of such files is what `train` (and later evaluation) reads. Rows are grouped by their `task`; rows whose
-`split` is "test" or "validation" never train anything.
+A folder of such files is what training and evaluation read. Rows are grouped by their `task` (by default the file's
+name); rows whose `split` is "test" or "validation" never train anything; `refs` lists further accepted answers.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Iterator
@@ -15,34 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from explorer.errors import TaskDataError
+from explorer.tasks.task import SPLITS, Example, Task
 
-SPLITS = ("train", "validation", "test")
-
-
-@dataclass(frozen=True)
-class Example:
-    """One prompt and its reference answer."""
-
-    prompt: str
-    target: str
-
-
-@dataclass(frozen=True)
-class Task:
-    """All examples of one task, by split, in file order."""
-
-    name: str
-    family: str
-    train: tuple[Example, ...]
-    test: tuple[Example, ...]
-
-    @property
-    def data_hash(self) -> str:
-        """SHA-256 over name and every example, so that a card can say what an adapter was trained on."""
-        payload = json.dumps(
-            [self.name, [[e.prompt, e.target] for e in self.train], [[e.prompt, e.target] for e in self.test]]
-        )
-        return hashlib.sha256(payload.encode()).hexdigest()
+MOST_OTHERS = 100
 
 
 def read_tasks(folder: Path, names: tuple[str, ...] = ()) -> tuple[Task, ...]:
@@ -68,7 +42,13 @@ def read_tasks(folder: Path, names: tuple[str, ...] = ()) -> tuple[Task, ...]:
     if unknown:
         raise TaskDataError(str(folder), f"has no task {unknown[0]!r}", fix=f"It has: {', '.join(sorted(rows))}.")
     return tuple(
-        Task(name, families[name], tuple(rows[name]["train"]), tuple(rows[name]["test"]))
+        Task(
+            name,
+            families[name],
+            train=tuple(rows[name]["train"]),
+            test=tuple(rows[name]["test"]),
+            validation=tuple(rows[name]["validation"]),
+        )
         for name in (dict.fromkeys(names) or sorted(rows))
     )
 
@@ -112,7 +92,15 @@ def _row(where: str, line: str, file_name: str) -> _Row:
         raise TaskDataError(where, "field 'family' must be text on one line, of at most 80 characters")
     if split not in SPLITS:
         raise TaskDataError(where, f"field 'split' must be one of {', '.join(SPLITS)}")
-    return _Row(where, task, family, split, Example(prompt, target))
+    return _Row(where, task, family, split, Example(prompt, target, _others(where, row)))
+
+
+def _others(where: str, row: dict[str, Any]) -> tuple[str, ...]:
+    """The further accepted answers of a row."""
+    given = row.get("refs", [])
+    if not isinstance(given, list) or len(given) > MOST_OTHERS:
+        raise TaskDataError(where, f"field 'refs' must be a list of at most {MOST_OTHERS} texts")
+    return tuple(_text(where, {"refs": text}, "refs") for text in given)
 
 
 def _text(where: str, row: dict[str, Any], field: str) -> str:

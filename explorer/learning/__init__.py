@@ -1,0 +1,1 @@
+"""Routers that learn from examples, and what they learned kept beside the library."""
