@@ -1,0 +1,161 @@
+"""An evaluation as a table of plain numbers: methods by tasks, with means, the gap recovered, and the best of a column.
+
+What is drawn, written as CSV or put into words is read off this. A record may be as long as its maker liked; only so
+much of it as a page can hold is taken, and how much was left out is known.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from explorer.evaluation.record import (
+    LOWER_IS_BETTER,
+    Cell,
+    EvaluationRecord,
+    Measure,
+    MethodNote,
+    TaskNote,
+    summary,
+)
+from explorer.ui.evaluation_view import Part
+
+MOST_METHODS = 60
+MOST_TASKS = 200
+BASE = "base"
+ORACLE = "oracle"
+
+
+@dataclass(frozen=True)
+class BoardRow:
+    """One method.
+
+    Attributes:
+        method: which.
+        means: over the tasks of each of `Board.parts`; None unless it was measured on every one of them.
+        gap: share of the loss between base and oracle that it saves, over the in-distribution tasks.
+        cells: for each of `Board.tasks`, None where it was not measured.
+    """
+
+    method: MethodNote
+    means: tuple[Measure | None, ...]
+    gap: float | None
+    cells: tuple[Measure | None, ...]
+
+
+@dataclass(frozen=True)
+class Board:
+    """The table.
+
+    Attributes:
+        measure: which measure it holds.
+        parts: "in_distribution" and "held_out", as far as there are tasks of that kind.
+        tasks: of the chosen part, those of a family together.
+        rows: the methods, in the record's order.
+        hidden_methods, hidden_tasks: how many were left out.
+    """
+
+    measure: str
+    parts: tuple[Part, ...]
+    tasks: tuple[TaskNote, ...]
+    rows: tuple[BoardRow, ...]
+    hidden_methods: int = 0
+    hidden_tasks: int = 0
+
+    @property
+    def base(self) -> BoardRow | None:
+        """The base model's row."""
+        return next((row for row in self.rows if is_base(row.method)), None)
+
+    @property
+    def libraries(self) -> tuple[str, ...]:
+        """Titles of the libraries, in order."""
+        return tuple(dict.fromkeys(row.method.library for row in self.rows if row.method.library))
+
+
+def board_of(record: EvaluationRecord, measure: str, part: Part) -> Board:
+    """The table of one measure, its columns the tasks of `part`."""
+    wanted = [task for task in record.tasks if part == "all" or task.held_out == (part == "held_out")]
+    families = {family: place for place, family in enumerate(dict.fromkeys(task.family for task in wanted))}
+    tasks = sorted(wanted, key=lambda task: families[task.family])[:MOST_TASKS]
+    cells = cells_by_method(record)
+    methods = record.methods[:MOST_METHODS]
+    gaps = _gaps(record, cells)
+    parts = tuple(name for name, kind in _KINDS.items() if any(task.held_out == kind for task in record.tasks))
+    rows = []
+    for method in methods:
+        own = cells.get(method.key, {})
+        only = replace(record, cells=tuple(own.values()))
+        means = tuple(summary(only, method.key, measure, held_out=_KINDS[name]) for name in parts)
+        found = tuple(own[task.name].measures.get(measure) if task.name in own else None for task in tasks)
+        rows.append(BoardRow(method, means, gaps.get(method.key), found))
+    return Board(
+        measure, parts, tuple(tasks), tuple(rows), len(record.methods) - len(methods), len(wanted) - len(tasks)
+    )
+
+
+_KINDS: dict[Part, bool] = {"in_distribution": False, "held_out": True}
+
+
+def cells_by_method(record: EvaluationRecord) -> dict[str, dict[str, Cell]]:
+    """The cells by method's key and task's name."""
+    found: dict[str, dict[str, Cell]] = defaultdict(dict)
+    for cell in record.cells:
+        found[cell.method].setdefault(cell.task, cell)
+    return dict(found)
+
+
+def is_base(method: MethodNote) -> bool:
+    """Whether this is the base model alone."""
+    return method.key == BASE or not (method.library or method.library_hash)
+
+
+def is_oracle(method: MethodNote) -> bool:
+    """Whether this is told each task's own adapter."""
+    return method.title.casefold().startswith(ORACLE)
+
+
+def oracle_of(record: EvaluationRecord) -> MethodNote | None:
+    """The oracle that gaps are measured to: the record's first."""
+    return next((method for method in record.methods if is_oracle(method)), None)
+
+
+def _gaps(record: EvaluationRecord, cells: dict[str, dict[str, Cell]]) -> dict[str, float]:
+    """(base - method) / (base - oracle) in mean in-distribution loss, by key; nothing without base or oracle."""
+
+    def loss(method: MethodNote) -> float | None:
+        only = replace(record, cells=tuple(cells.get(method.key, {}).values()))
+        mean = summary(only, method.key, "loss", held_out=False)
+        return None if mean is None else mean.mean
+
+    base = next((method for method in record.methods if is_base(method)), None)
+    oracle = oracle_of(record)
+    if base is None or oracle is None:
+        return {}
+    worst, best = loss(base), loss(oracle)
+    if worst is None or best is None or worst - best <= 1e-6:
+        return {}
+    losses = {method.key: loss(method) for method in record.methods[:MOST_METHODS]}
+    return {key: (worst - found) / (worst - best) for key, found in losses.items() if found is not None}
+
+
+def best_rows(rows: Sequence[BoardRow], values: Sequence[Measure | None], measure: str) -> tuple[int | None, int | None]:
+    """The row with the best mean, and the best of those that need nothing but the library; None where there is none."""
+    sign = -1.0 if measure in LOWER_IS_BETTER else 1.0
+    known = {place: sign * value.mean for place, value in enumerate(values) if value is not None}
+    if len(known) < 2:
+        return None, None
+    free = {place: value for place, value in known.items() if not rows[place].method.uses}
+    return max(known, key=known.__getitem__), max(free, key=free.__getitem__) if free else None
+
+
+def tint(value: Measure | None, base: Measure | None, measure: str) -> float:
+    """How much better than the base model, from -1 to 1: the share of its loss that is saved, or the difference."""
+    if value is None or base is None:
+        return 0.0
+    if measure in LOWER_IS_BETTER:
+        found = (base.mean - value.mean) / base.mean if base.mean > 0 else 0.0
+    else:
+        found = value.mean - base.mean
+    return max(-1.0, min(1.0, found))
