@@ -1,4 +1,4 @@
-"""A user's own file in the Evaluate tab: its rows are read, evaluated with a few routers, and Stop keeps what is done."""
+"""A user's own file in the Evaluate tab: its rows are read and evaluated, and Stop keeps what is done."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from explorer.ui.answers import status_html
 from explorer.ui.choices import router_of, whole
 from explorer.ui.controls import CHOICE, choice_beside
 from explorer.ui.desk import Desk
-from explorer.ui.evaluate_acts import SHOWN, change
+from explorer.ui.evaluate_acts import change
 from explorer.ui.evaluation_run import steps
 from explorer.ui.evaluation_view import BrokenRow, OwnResult, RunState, UserFile
 from explorer.ui.evaluation_words import file_html
@@ -168,13 +168,13 @@ def _evaluate(
     run: Run,
 ) -> Iterator[Updates]:
     began, pace, board = time.monotonic(), Pace(), _Board(session, file.name, run)
-    record, state = None, "failed"
+    record: EvaluationRecord | None = None
     library = desk.holding(session).library
     try:
         with closing(steps(model, library, file.tasks, routers, settings, run.stop.is_set)) as found:  # type: ignore[type-var]
             for step in found:
-                record, state = step.record, "done" if step.ended else "running"
-                shown = board.keep(record, state) if step.changed else {}
+                record = step.record
+                shown = board.keep(record, "done" if step.ended else "running") if step.changed else {}
                 if shown or pace.is_due():
                     words = {"status": status_html("busy", step.words)} if step.words else {}
                     yield {**shown, **words}
@@ -190,4 +190,3 @@ def _summary(record: EvaluationRecord | None, run: Run, seconds: float) -> str:
     if run.stop.is_set():
         return f"{STOPPED} {count_text(cells, 'result')} of before are kept." if cells else STOPPED
     return f"{count_text(cells, 'result')} in {seconds:.0f} s: see the table."
-

@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from explorer.evaluation.methods import BASE_KEY, ORACLE
 from explorer.evaluation.record import (
     LOWER_IS_BETTER,
     Cell,
@@ -23,8 +24,6 @@ from explorer.ui.evaluation_view import Part
 
 MOST_METHODS = 60
 MOST_TASKS = 200
-BASE = "base"
-ORACLE = "oracle"
 
 
 @dataclass(frozen=True)
@@ -108,7 +107,7 @@ def cells_by_method(record: EvaluationRecord) -> dict[str, dict[str, Cell]]:
 
 def is_base(method: MethodNote) -> bool:
     """Whether this is the base model alone."""
-    return method.key == BASE or not (method.library or method.library_hash)
+    return method.key == BASE_KEY or not (method.library or method.library_hash)
 
 
 def is_oracle(method: MethodNote) -> bool:
@@ -140,7 +139,9 @@ def _gaps(record: EvaluationRecord, cells: dict[str, dict[str, Cell]]) -> dict[s
     return {key: (worst - found) / (worst - best) for key, found in losses.items() if found is not None}
 
 
-def best_rows(rows: Sequence[BoardRow], values: Sequence[Measure | None], measure: str) -> tuple[int | None, int | None]:
+def best_rows(
+    rows: Sequence[BoardRow], values: Sequence[Measure | None], measure: str
+) -> tuple[int | None, int | None]:
     """The row with the best mean, and the best of those that need nothing but the library; None where there is none."""
     sign = -1.0 if measure in LOWER_IS_BETTER else 1.0
     known = {place: sign * value.mean for place, value in enumerate(values) if value is not None}

@@ -12,7 +12,8 @@ from explorer.ui import evaluation_words as words
 from explorer.ui.evaluation_board import board_of
 from explorer.ui.evaluation_table import table_html
 from explorer.ui.evaluation_view import PARTS, EvaluationView
-from explorer.ui.figures.evaluation import means_figure, own_share_figure
+from explorer.ui.figures.method_means import means_figure
+from explorer.ui.figures.own_shares import own_shares_figure
 from explorer.ui.figures.transfer import transfer_figure
 
 STORED, OWN = "stored", "own"
@@ -49,7 +50,7 @@ def results(view: EvaluationView, library: LibraryRecord | None) -> dict[str, An
         **_pickers(view, record),
         "scores_table": table_html(board),
         "scores_means": means_figure(board, view.shown_part),
-        "scores_share": own_share_figure(record, view.shown_part, _adapters(library)),
+        "scores_share": own_shares_figure(record, _adapters(library)),
         "scores_details": words.details_html(record),
     }
 

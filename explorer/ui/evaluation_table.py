@@ -1,4 +1,4 @@
-"""The Evaluate tab's table as escaped HTML: a row for each method, a column for each task, tinted about the base model."""
+"""The Evaluate tab's table as escaped HTML: methods by tasks, tinted about the base model."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ BEST, BEST_FREE = "★", "☆"
 #: Blue for better than the base model, orange for worse; so faint at most that text stays readable on both themes.
 BETTER, WORSE = "63,144,218", "255,150,30"
 STRONGEST = 0.42
+GAP = "(base - method) / (base - oracle), in mean in-distribution loss"
 _LONGEST_TITLE, _LONGEST_LIBRARY = 60, 40
 
 
@@ -40,7 +41,7 @@ def _head(board: Board) -> str:
     means = f'<th scope="colgroup" colspan="{count}">Mean of tasks</th>' if count else ""
     names = "".join(f'<th scope="col">{text(PARTS[part])}</th>' for part in board.parts)
     if _has_gap(board):
-        names += '<th scope="col" title="(base - method) / (base - oracle), mean in-distribution loss">Gap recovered</th>'
+        names += f'<th scope="col" title="{GAP}">Gap recovered</th>'
     first = _first_of_families(board.tasks)
     for place, task in enumerate(board.tasks):
         said = f"{task.name}: {count_text(task.rows, 'row')}" + (", held out" if task.held_out else "")
@@ -108,9 +109,10 @@ def _key(board: Board) -> str:
     words = [f"{TITLES[board.measure]}{unit}; ± one standard error, and differences within two of them are noise."]
     if board.base is not None:
         words.append("Blue: better than the base model; orange: worse.")
-    words.append(f"{BEST} best mean of a column" + (
-        f", {BEST_FREE} best of those that need nothing but the library." if _has_needs(board) else "."
-    ))
+    words.append(
+        f"{BEST} best mean of a column"
+        + (f", {BEST_FREE} best of those that need nothing but the library." if _has_needs(board) else ".")
+    )
     if board.hidden_methods or board.hidden_tasks:
         left = [count_text(board.hidden_methods, "method")] * bool(board.hidden_methods)
         left += [count_text(board.hidden_tasks, "task")] * bool(board.hidden_tasks)

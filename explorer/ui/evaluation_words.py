@@ -1,4 +1,4 @@
-"""What the Evaluate tab says in words: whose results, how they were made, what the transfer matrix tells, a file's rows."""
+"""What the Evaluate tab says in words: whose results, how made, what the matrix tells, a file's rows."""
 
 from __future__ import annotations
 
@@ -114,8 +114,7 @@ def file_html(file: UserFile | None) -> str:
     usable = f"{count_text(file.rows, 'row')} of {count_text(len(file.tasks), 'task')} can be evaluated"
     broken = f"; {count_text(len(file.broken), 'row')} cannot" if file.broken else ""
     rows = "".join(
-        f"<tr><td>{one.row:,}</td><td>{text(shortened(one.reason, 300))}</td></tr>"
-        for one in file.broken[:MOST_BROKEN]
+        f"<tr><td>{one.row:,}</td><td>{text(shortened(one.reason, 300))}</td></tr>" for one in file.broken[:MOST_BROKEN]
     )
     more = len(file.broken) - MOST_BROKEN
     rest = f'<p class="lx-quiet">and {more:,} more</p>' if more > 0 else ""

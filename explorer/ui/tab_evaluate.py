@@ -1,4 +1,4 @@
-"""The Evaluate tab: a user's own file on top, then the table of methods by tasks, its charts, and the transfer matrix."""
+"""The Evaluate tab: a user's own file, the table of methods by tasks, its charts, the transfer matrix."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ HELP = (
 )
 TITLES = {
     "scores_means": "Mean of each method, with one standard error",
-    "scores_share": "Routing weight on the adapter of the task itself, by layer",
+    "scores_share": "Routing weight on each task's own adapter, by layer",
 }
 
 
