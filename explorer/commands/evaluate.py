@@ -61,6 +61,7 @@ def run(options: Options) -> None:
     store = CellStore(options.output) if options.output else None
     with explorer.open_library(options.library) as library:
         _check_specs(options.router)
+        _check_output(options, library)
         routed = explorer.RoutedModel(base_for(library, options.base), library)
         with _stoppable() as stop:
             record, stopped = _evaluated(routed, library, tasks, options, store, stop)
@@ -86,6 +87,16 @@ def _check_specs(specs: Sequence[str]) -> None:
     for spec in specs:
         if spec not in (ORACLE, BEST):
             router_from_spec(spec)
+
+
+def _check_output(options: Options, library: Library) -> None:
+    """Refuse an output folder that holds another evaluation, before the work begins."""
+    from explorer.evaluation.merging import check_alike
+    from explorer.evaluation.record import FILE, read_record
+
+    if options.output and (options.output / FILE).exists():
+        before = read_record(options.output / FILE)
+        check_alike(before, options.base or library.base_model, settings_from(options).as_dict())
 
 
 def _evaluated(
