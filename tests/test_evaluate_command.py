@@ -82,7 +82,7 @@ def test_a_second_library_joins_the_same_table(place: Path, tmp_path: Path, caps
     assert main(again) == 0
     shown = capsys.readouterr().out
     assert [line.split("  ")[0] for line in shown.splitlines()[2:5]] == ["Base model", "Arrow, top 4, T 1", "Uniform"]
-    assert "1 held-out tasks, mean over tasks" in shown
+    assert "Held-out: means over tasks (1)" in shown
     record = json.loads((tmp_path / "evaluation.json").read_text())
     assert [method["library"] for method in record["methods"]] == ["", "library", "other"]
     assert set(record["cells"][0]["measures"]) == {"loss"}
@@ -121,6 +121,7 @@ def test_ctrl_c_stops_after_the_step_at_hand_and_the_next_run_goes_on(place: Pat
         (["--router", "single:name=missing"], "Adapter 'missing': is not one that can be routed here"),
         (["--only", "nothing"], "has no task 'nothing'"),
         (["--only", ","], "--only"),
+        (["--kind", "held-out", "--only", "calc"], "leaves no task: none is held-out"),
         (["--rows", "0"], "must be a whole number from 1"),
         (["--router", "best", "--only", "bare"], "needs tasks with validation or training rows"),
         (["--output", "/dev/null"], "cannot be used as output folder"),
@@ -144,9 +145,25 @@ def test_another_evaluation_in_the_output_folder_is_not_mixed(
     output = ["--output", str(tmp_path), "--router", "base", "--only", "calc", "--no-answers"]
     assert main(words(place, *output)) == 0
     before = (tmp_path / "evaluation.json").read_bytes()
-    assert main(words(place, *output, "--rows", "3")) == 2
+    assert main(words(place, *output, "--plain")) == 2
     assert "was made with another setting" in capsys.readouterr().err
+    assert main(words(place, *output, "--rows", "3")) == 2
+    assert "has other rows than in the output folder" in capsys.readouterr().err
     assert (tmp_path / "evaluation.json").read_bytes() == before
     (tmp_path / "evaluation.json").write_text("{}")
     assert main(words(place, *output)) == 2
     assert "is not an evaluation of this program" in capsys.readouterr().err
+
+
+def test_results_prints_the_stored_tables(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["--router", "base", "uniform", "oracle", "--only", "calc,fresh", "--output", str(tmp_path)]
+    assert main(words(place, *asked)) == 0
+    capsys.readouterr()
+    assert main(["results", str(tmp_path), "--markdown", "--measure", "rouge_l"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "| router | library | mean of 1 | fresh |" in lines
+    assert any(line.startswith("| Oracle: the task's own | library | – |") for line in lines)
+    assert main(["results", str(tmp_path / "evaluation.json")]) == 0
+    assert "ROUGE-L, " not in capsys.readouterr().out
+    assert main(["results", str(tmp_path / "nothing")]) == 2
+    assert "does not exist" in capsys.readouterr().err
