@@ -74,7 +74,7 @@ def save_json(_: Desk, session: Session) -> Updates:
 def save_csv(_: Desk, session: Session) -> Updates:
     """The table shown, as a file."""
     view = session.view.evaluation
-    board = board_of(_record(session), view.measure, view.shown_part)
+    board = board_of(_record(session), view.measure, view.shown_part, own=view.shows_own)
     return _file(f"evaluation-{view.measure.replace('_', '-')}.csv", table_csv(board), "The table")
 
 

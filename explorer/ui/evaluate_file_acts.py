@@ -188,5 +188,5 @@ def _evaluate(
 def _summary(record: EvaluationRecord | None, run: Run, seconds: float) -> str:
     cells = len(record.cells) if record is not None else 0
     if run.stop.is_set():
-        return f"{STOPPED} {count_text(cells, 'result')} of before are kept." if cells else STOPPED
+        return f"{STOPPED} The table keeps {count_text(cells, 'result')}." if cells else STOPPED
     return f"{count_text(cells, 'result')} in {seconds:.0f} s: see the table."

@@ -20,7 +20,8 @@ from explorer.evaluation.record import (
     TaskNote,
     summary,
 )
-from explorer.ui.evaluation_view import Part
+from explorer.evaluation.table import gap_recovered
+from explorer.ui.evaluation_view import PARTS, Part
 
 MOST_METHODS = 60
 MOST_TASKS = 200
@@ -50,6 +51,7 @@ class Board:
     Attributes:
         measure: which measure it holds.
         parts: "in_distribution" and "held_out", as far as there are tasks of that kind.
+        titles: what a reader calls these.
         tasks: of the chosen part, those of a family together.
         rows: the methods, in the record's order.
         hidden_methods, hidden_tasks: how many were left out.
@@ -57,6 +59,7 @@ class Board:
 
     measure: str
     parts: tuple[Part, ...]
+    titles: tuple[str, ...]
     tasks: tuple[TaskNote, ...]
     rows: tuple[BoardRow, ...]
     hidden_methods: int = 0
@@ -73,28 +76,38 @@ class Board:
         return tuple(dict.fromkeys(row.method.library for row in self.rows if row.method.library))
 
 
-def board_of(record: EvaluationRecord, measure: str, part: Part) -> Board:
-    """The table of one measure, its columns the tasks of `part`."""
-    wanted = [task for task in record.tasks if part == "all" or task.held_out == (part == "held_out")]
-    families = {family: place for place, family in enumerate(dict.fromkeys(task.family for task in wanted))}
-    tasks = sorted(wanted, key=lambda task: families[task.family])[:MOST_TASKS]
-    cells = cells_by_method(record)
-    methods = record.methods[:MOST_METHODS]
-    gaps = _gaps(record, cells)
+def board_of(record: EvaluationRecord, measure: str, part: Part, *, own: bool = False) -> Board:
+    """The table of one measure, its columns the tasks of `part`.
+
+    Args:
+        record: the evaluation.
+        measure: which.
+        part: which tasks.
+        own: whether the tasks are a user's own, of which nobody knows whether the adapters have seen them.
+    """
+    tasks, cells, gaps = _tasks(record, part), cells_by_method(record), _gaps(record)
     parts = tuple(name for name, kind in _KINDS.items() if any(task.held_out == kind for task in record.tasks))
+    methods = record.methods[:MOST_METHODS]
     rows = []
     for method in methods:
-        own = cells.get(method.key, {})
-        only = replace(record, cells=tuple(own.values()))
+        found = cells.get(method.key, {})
+        only = replace(record, cells=tuple(found.values()))
         means = tuple(summary(only, method.key, measure, held_out=_KINDS[name]) for name in parts)
-        found = tuple(own[task.name].measures.get(measure) if task.name in own else None for task in tasks)
-        rows.append(BoardRow(method, means, gaps.get(method.key), found))
-    return Board(
-        measure, parts, tuple(tasks), tuple(rows), len(record.methods) - len(methods), len(wanted) - len(tasks)
-    )
+        measured = (found[task.name].measures.get(measure) if task.name in found else None for task in tasks)
+        rows.append(BoardRow(method, means, gaps.get(method.key), tuple(measured)[:MOST_TASKS]))
+    titles = tuple("All tasks" if own else PARTS[name] for name in parts)
+    hidden = len(record.methods) - len(methods), max(len(tasks) - MOST_TASKS, 0)
+    return Board(measure, parts, titles, tuple(tasks[:MOST_TASKS]), tuple(rows), *hidden)
 
 
 _KINDS: dict[Part, bool] = {"in_distribution": False, "held_out": True}
+
+
+def _tasks(record: EvaluationRecord, part: Part) -> list[TaskNote]:
+    """The tasks of a part, those of a family together."""
+    wanted = [task for task in record.tasks if part == "all" or task.held_out == _KINDS[part]]
+    families = {family: place for place, family in enumerate(dict.fromkeys(task.family for task in wanted))}
+    return sorted(wanted, key=lambda task: families[task.family])
 
 
 def cells_by_method(record: EvaluationRecord) -> dict[str, dict[str, Cell]]:
@@ -120,28 +133,29 @@ def oracle_of(record: EvaluationRecord) -> MethodNote | None:
     return next((method for method in record.methods if is_oracle(method)), None)
 
 
-def _gaps(record: EvaluationRecord, cells: dict[str, dict[str, Cell]]) -> dict[str, float]:
-    """(base - method) / (base - oracle) in mean in-distribution loss, by key; nothing without base or oracle."""
-
-    def loss(method: MethodNote) -> float | None:
-        only = replace(record, cells=tuple(cells.get(method.key, {}).values()))
-        mean = summary(only, method.key, "loss", held_out=False)
-        return None if mean is None else mean.mean
-
+def _gaps(record: EvaluationRecord) -> dict[str, float]:
+    """How much of the way from base to oracle each method goes, by key; nothing unless the oracle is better."""
     base = next((method for method in record.methods if is_base(method)), None)
     oracle = oracle_of(record)
     if base is None or oracle is None:
         return {}
-    worst, best = loss(base), loss(oracle)
-    if worst is None or best is None or worst - best <= 1e-6:
+    cells = cells_by_method(record)
+    ends = [cell for method in (base, oracle) for cell in cells.get(method.key, {}).values()]
+    few = replace(record, cells=tuple(ends))
+    worst, best = (summary(few, one.key, "loss", held_out=False) for one in (base, oracle))
+    if worst is None or best is None or best.mean >= worst.mean:
         return {}
-    losses = {method.key: loss(method) for method in record.methods[:MOST_METHODS]}
-    return {key: (worst - found) / (worst - best) for key, found in losses.items() if found is not None}
+    found = {}
+    for method in record.methods[:MOST_METHODS]:
+        few = replace(record, cells=(*ends, *cells.get(method.key, {}).values()))
+        found[method.key] = gap_recovered(few, method.key, base=base.key, oracle=oracle.key)
+    return {key: gap for key, gap in found.items() if gap is not None}
 
 
-def best_rows(
-    rows: Sequence[BoardRow], values: Sequence[Measure | None], measure: str
-) -> tuple[int | None, int | None]:
+Best = tuple[int | None, int | None]
+
+
+def best_rows(rows: Sequence[BoardRow], values: Sequence[Measure | None], measure: str) -> Best:
     """The row with the best mean, and the best of those that need nothing but the library; None where there is none."""
     sign = -1.0 if measure in LOWER_IS_BETTER else 1.0
     known = {place: sign * value.mean for place, value in enumerate(values) if value is not None}

@@ -14,7 +14,7 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r", "＝", "＋", "－", "＠")
 
 def table_csv(board: Board) -> str:
     """A line for each method: mean, standard error and number of rows of each column of the table."""
-    heads = [f"mean {part.replace('_', '-')}" for part in board.parts]
+    heads = [f"mean, {title.lower()}" for title in board.titles]
     heads += [task.name for task in board.tasks]
     columns = [f"{head}{ending}" for head in heads for ending in ("", " (standard error)", " (rows)")]
     lines = [[harmless(head) for head in ("method", "library", "needs", "gap recovered", *columns)]]

@@ -44,7 +44,7 @@ def results(view: EvaluationView, library: LibraryRecord | None) -> dict[str, An
     if record is None:
         blank: dict[str, Any] = dict.fromkeys(("scores_means", "scores_share"))
         return {**parts, **blank, "scores_table": "", "scores_details": "", **_pickers(view, None)}
-    board = board_of(record, view.measure, view.shown_part)
+    board = board_of(record, view.measure, view.shown_part, own=view.shows_own)
     return {
         **parts,
         **_pickers(view, record),

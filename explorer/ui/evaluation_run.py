@@ -23,7 +23,7 @@ class Step:
 
     Attributes:
         record: what is known so far.
-        words: for the status line.
+        words: for the status line; "" leaves it as it is.
         changed: whether the record has more than the step before.
         ended: whether it is the last step of an evaluation that was not stopped.
     """
@@ -55,7 +55,7 @@ def steps(
                 so_far.remarks.append(event.sentence)
             elif isinstance(event, CellDone):
                 so_far.cells.append(event.cell)
-                yield Step(so_far.record(), f"{event.cell.task}: done", changed=True)
+                yield Step(so_far.record(), "", changed=True)
             elif isinstance(event, EvaluationDone):
                 yield Step(event.record, "", changed=True, ended=not event.stopped)
 

@@ -7,7 +7,6 @@ from itertools import groupby
 
 from explorer.evaluation.record import TITLES, Measure, TaskNote
 from explorer.ui.evaluation_board import Board, BoardRow, best_rows, is_base, tint
-from explorer.ui.evaluation_view import PARTS
 from explorer.ui.html import count_text, shortened, text
 
 BEST, BEST_FREE = "★", "☆"
@@ -35,11 +34,11 @@ def _head(board: Board) -> str:
     """Families above the names of their tasks."""
     count = len(board.parts) + bool(_has_gap(board))
     families = "".join(
-        f'<th scope="colgroup" colspan="{len(tasks)}" class="lx-edge">{text(family or "no family")}</th>'
+        f'<th scope="colgroup" colspan="{len(tasks)}" class="lx-edge">{text(family)}</th>'
         for family, tasks in _families(board.tasks)
     )
     means = f'<th scope="colgroup" colspan="{count}">Mean of tasks</th>' if count else ""
-    names = "".join(f'<th scope="col">{text(PARTS[part])}</th>' for part in board.parts)
+    names = "".join(f'<th scope="col">{text(title)}</th>' for title in board.titles)
     if _has_gap(board):
         names += f'<th scope="col" title="{GAP}">Gap recovered</th>'
     first = _first_of_families(board.tasks)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from explorer.adapters.wording import clean_line
-from explorer.evaluation.record import EvaluationRecord, Transfer
+from explorer.evaluation.record import FILE, EvaluationRecord, Transfer
 from explorer.ui.cards import empty_html
 from explorer.ui.evaluation_view import EvaluationView, UserFile
 from explorer.ui.html import count_text, remarks_html, shortened, text
@@ -21,8 +21,8 @@ SIGNIFICANT = 0.05
 _SPACES = {"update": "whole updates", "parameters": "factors A and B"}
 _STATES = {"running": ", still running", "done": "", "stopped": ", stopped before its end", "failed": ", broken off"}
 _NONE = (
-    "No evaluation lies in this library. `python -m explorer evaluate LIBRARY --tasks DIR` makes one; "
-    "or evaluate a file of your own above."
+    "No evaluation lies in this library. The command evaluate LIBRARY --tasks DIR --output FOLDER makes an "
+    f"{FILE}: put it into the library's folder. Or evaluate a file of your own, above."
 )
 
 
@@ -31,7 +31,7 @@ def heading_html(view: EvaluationView, content_hash: str) -> str:
     record = view.record
     if record is None:
         problem = remarks_html([view.problem]) if view.problem else ""
-        return problem + empty_html(_NONE.replace("`", ""))
+        return problem + empty_html(_NONE)
     size = f"{count_text(len(record.methods), 'method')}, {count_text(len(record.tasks), 'task')}"
     if view.shows_own and view.own is not None:
         name, what = f"Your file {shortened(view.own.name, 60)}", f"{size}{_STATES[view.own.state]}"

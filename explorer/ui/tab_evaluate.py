@@ -21,7 +21,7 @@ HELP = (
 )
 TITLES = {
     "scores_means": "Mean of each method, with one standard error",
-    "scores_share": "Routing weight on each task's own adapter, by layer",
+    "scores_share": "Routing weight on each task's own adapter or cluster, by layer",
 }
 
 

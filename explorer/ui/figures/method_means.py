@@ -7,14 +7,14 @@ import plotly.graph_objects as go
 from explorer.evaluation.record import LOWER_IS_BETTER, TITLES, Measure, MethodNote
 from explorer.ui.evaluation_board import Board, BoardRow, is_base, is_oracle
 from explorer.ui.evaluation_table import measure_text
-from explorer.ui.evaluation_view import PARTS, Part
+from explorer.ui.evaluation_view import Part
 from explorer.ui.figures.frame import axis, figure, note
 from explorer.ui.html import figure_text, short_name
 from explorer.ui.palette import COLOURS, INK
 
 #: How far a mark stands from the middle of its row where a method has two.
 SHIFT = 0.16
-_ROW = 22
+_ROW, _ROW_OF_TWO = 22, 30
 _LOOKS = {"in_distribution": (COLOURS[0], "circle", -SHIFT), "held_out": (COLOURS[1], "square", SHIFT)}
 _Mean = tuple[int, Measure, BoardRow]
 
@@ -32,7 +32,7 @@ def means_figure(board: Board, part: Part) -> go.Figure:
     drawn = _frame(board, [row.method for row in rows], both=len(kinds) > 1)
     for kind, place in zip(kinds, places, strict=True):
         means = [(index, mean, row) for index, row in enumerate(rows) if (mean := row.means[place]) is not None]
-        _marks(drawn, means, board.measure, kind, both=len(kinds) > 1)
+        _marks(drawn, means, board, kind, both=len(kinds) > 1)
         if len(kinds) == 1:
             _lines(drawn, means, board.measure)
     return drawn
@@ -42,13 +42,13 @@ def _frame(board: Board, methods: list[MethodNote], *, both: bool) -> go.Figure:
     several = len(board.libraries) > 1
     percent = {} if board.measure == "loss" else {"tickformat": ".0%", "rangemode": "tozero"}
     return figure(
-        78 + _ROW * len(methods) + 20 * both,
+        78 + (_ROW_OF_TWO if several else _ROW) * len(methods) + 20 * both,
         margin=(8, 12, 40 if both else 24, 34),
         xaxis=axis(f"{TITLES[board.measure]}, mean of tasks", nticks=6, **percent),
         yaxis=axis(
             tickmode="array",
             tickvals=list(range(len(methods))),
-            ticktext=[method_text(method, several) for method in methods],
+            ticktext=[method_text(method, several, between="<br>") for method in methods],
             range=[len(methods) - 0.5, -0.5],
             tickfont={"size": 10},
         ),
@@ -58,18 +58,19 @@ def _frame(board: Board, methods: list[MethodNote], *, both: bool) -> go.Figure:
     )
 
 
-def _marks(drawn: go.Figure, means: list[_Mean], measure: str, kind: Part, *, both: bool) -> None:
+def _marks(drawn: go.Figure, means: list[_Mean], board: Board, kind: Part, *, both: bool) -> None:
     colour, symbol, shift = _LOOKS[kind]
+    title = board.titles[board.parts.index(kind)]
     errors = [mean.error or 0.0 for _, mean, _ in means]
     drawn.add_scatter(
         x=[mean.mean for _, mean, _ in means],
         y=[index + shift * both for index, _, _ in means],
         mode="markers",
-        name=PARTS[kind],
+        name=title,
         error_x={"type": "data", "array": errors, "color": INK, "thickness": 1.2, "width": 3},
         marker={"color": colour, "symbol": symbol, "size": 9, "line": {"width": 1, "color": INK}},
-        customdata=[_hover(row, mean, measure) for _, mean, row in means],
-        hovertemplate=f"%{{customdata}}<br>mean of tasks: {PARTS[kind].lower()}<extra></extra>",
+        customdata=[_hover(row, mean, board.measure) for _, mean, row in means],
+        hovertemplate=f"%{{customdata}}<br>mean of tasks: {title.lower()}<extra></extra>",
     )
 
 
@@ -87,10 +88,10 @@ def _lines(drawn: go.Figure, means: list[_Mean], measure: str) -> None:
         drawn.add_annotation(x=value, y=1.0, yref="paper", text=word, showarrow=False, font={"size": 10}, **side)
 
 
-def method_text(method: MethodNote, several: bool) -> str:
+def method_text(method: MethodNote, several: bool, *, between: str = " · ") -> str:
     """A method's title for a figure, with its library where there are several."""
-    name = figure_text(short_name(method.title, 30))
-    return f"{name} · {figure_text(short_name(method.library, 18))}" if several and method.library else name
+    name = figure_text(short_name(method.title, 26))
+    return f"{name}{between}{figure_text(short_name(method.library, 24))}" if several and method.library else name
 
 
 def _hover(row: BoardRow, mean: Measure, measure: str) -> str:
