@@ -112,6 +112,8 @@ def _key(board: Board) -> str:
         f"{BEST} best mean of a column"
         + (f", {BEST_FREE} best of those that need nothing but the library." if _has_needs(board) else ".")
     )
+    if _has_gap(board):
+        words.append("Gap recovered: share of the in-distribution loss between base model and oracle that is saved.")
     if board.hidden_methods or board.hidden_tasks:
         left = [count_text(board.hidden_methods, "method")] * bool(board.hidden_methods)
         left += [count_text(board.hidden_tasks, "task")] * bool(board.hidden_tasks)
