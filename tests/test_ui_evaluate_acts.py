@@ -147,6 +147,15 @@ def test_an_uploaded_file_is_read_its_broken_rows_named_and_the_upload_removed(
     assert session.nbytes == file.nbytes == len(ROWS)
 
 
+def test_rows_for_training_and_unknown_columns_are_told(desk: Desk, session: Session, tmp_path: Path) -> None:
+    text = "prompt,target,split,<b>mood</b>\na,b,test,x\nc,d,train,y\ne,f,validation,z\n"
+    shown = given(desk, session, tmp_path, text)[-1]["scores_file"]
+    assert "1 row of 1 task can be evaluated. 2 rows for training or validation will not be evaluated." in shown
+    assert "Columns that are not read: &lt;b&gt;mood&lt;/b&gt;." in shown
+    with pytest.raises(TaskDataError, match="has no row to test"):
+        given(desk, session, tmp_path, "prompt,target,split\na,b,train\n")
+
+
 @pytest.mark.parametrize("path", [None, 5, "", "no such file.csv", ["a.csv"]])
 def test_an_upload_that_did_not_arrive_is_told(desk: Desk, session: Session, path: Any) -> None:
     with pytest.raises(TaskDataError, match="did not arrive"):

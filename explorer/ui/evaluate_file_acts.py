@@ -64,11 +64,15 @@ def _user_file(upload: Path, name: str) -> UserFile:
     finally:
         upload.unlink(missing_ok=True)
         shutil.rmtree(upload.parent, ignore_errors=True)  # gradio makes a folder for each upload
-    if len(found.tasks) > LIMITS.file_tasks:
-        expected, told = f"at most {LIMITS.file_tasks} different tasks", f"{len(found.tasks):,}"
+    tasks = tuple(task for task in found.tasks if task.test)
+    if not tasks:
+        raise TaskDataError(name, "has no row to test", fix="Rows for training or validation are not evaluated.")
+    if len(tasks) > LIMITS.file_tasks:
+        expected, told = f"at most {LIMITS.file_tasks} different tasks", f"{len(tasks):,}"
         raise TaskDataError(name, expected=expected, found=told, fix="Evaluate a part of the file.")
-    broken = tuple(BrokenRow(problem.row, problem.reason) for problem in found.problems)
-    return UserFile(name, tuple(found.tasks), broken, nbytes)
+    broken = tuple(BrokenRow(bad.row, f"{bad.field} {bad.reason}".strip()) for bad in found.problems)
+    kept_back = sum(len(task.train) + len(task.validation) for task in found.tasks)
+    return UserFile(name, tasks, broken, kept_back, found.ignored, nbytes)
 
 
 def pick_routers(_: Desk, __: Session, keys: Any) -> Updates:

@@ -28,14 +28,18 @@ class UserFile:
 
     Attributes:
         name: of the file, fit to be shown.
-        tasks: what can be evaluated; all rows are test rows.
+        tasks: what can be evaluated, by its test rows.
         broken: the rows that cannot.
+        kept_back: how many rows are for training or validation, and so are not evaluated.
+        ignored: columns that mean nothing here.
         nbytes: size of the file, and about that of the rows.
     """
 
     name: str
     tasks: tuple[Task, ...]
     broken: tuple[BrokenRow, ...] = ()
+    kept_back: int = 0
+    ignored: tuple[str, ...] = ()
     nbytes: int = 0
 
     @property

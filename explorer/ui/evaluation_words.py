@@ -13,7 +13,7 @@ from explorer.ui.html import count_text, remarks_html, shortened, text
 
 MOST_REMARKS = 20
 MOST_SETTINGS = 30
-MOST_BROKEN = 50
+MOST_BROKEN, MOST_IGNORED = 50, 8
 #: A rho is called so from these sizes on.
 STRENGTHS = ((0.6, "strong"), (0.3, "moderate"), (0.0, "weak"))
 SIGNIFICANT = 0.05
@@ -124,5 +124,16 @@ def file_html(file: UserFile | None) -> str:
     )
     return (
         f'<section class="lx-report" aria-label="Your file"><p><b>{text(shortened(file.name, 60))}</b>: '
-        f"{text(usable + broken)}.</p>{table if file.broken else ''}</section>"
+        f"{text(usable + broken)}. {text(_left_aside(file))}</p>{table if file.broken else ''}</section>"
     )
+
+
+def _left_aside(file: UserFile) -> str:
+    """Rows that are not for testing, and columns that mean nothing."""
+    said = []
+    if file.kept_back:
+        said.append(f"{count_text(file.kept_back, 'row')} for training or validation will not be evaluated.")
+    if file.ignored:
+        names = ", ".join(shortened(name, 40) for name in file.ignored[:MOST_IGNORED])
+        said.append(f"Columns that are not read: {names}{' and more' if len(file.ignored) > MOST_IGNORED else ''}.")
+    return " ".join(said)

@@ -16,8 +16,9 @@ from explorer.ui.state import View
 
 HELP = (
     '<p class="lx-quiet">A CSV with a header, or JSON lines: <code>prompt</code>, <code>target</code> and, if you '
-    f"like, <code>task</code>. At most {LIMITS.file_rows:,} rows and {LIMITS.file_bytes >> 20} MB; it stays on this "
-    "server until your page is closed. Routers take their settings, and the chat template, from the Routing tab.</p>"
+    "like, <code>task</code> and <code>refs</code> (further good answers). "
+    f"At most {LIMITS.file_rows:,} rows and {LIMITS.file_bytes >> 20} MB; it stays on this server until your page is "
+    "closed. Routers take their settings, and the chat template, from the Routing tab.</p>"
 )
 TITLES = {
     "scores_means": "Mean of each method, with one standard error",
@@ -89,7 +90,7 @@ def _own_file(view: View, model: ModelState, initial: Updates) -> dict[str, Any]
             with gr.Column(scale=2, min_width=260):
                 upload = gr.File(
                     label="CSV or JSONL",
-                    file_types=[".csv", ".jsonl"],
+                    file_types=[".csv", ".tsv", ".jsonl", ".ndjson"],
                     type="filepath",
                     height=120,
                     elem_id="scores-upload",
