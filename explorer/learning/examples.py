@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 from explorer.adapters.adapter import Adapter
 from explorer.adapters.wording import shown
@@ -15,6 +15,8 @@ from explorer.models.chat import encode_answer, encode_prompt
 from explorer.models.routed_model import RoutedModel
 from explorer.tasks.task import Example, Task
 from explorer.training.batches import Encoded
+
+Found = TypeVar("Found")
 
 
 def own_tasks(adapter: Adapter, tasks: Mapping[str, Task]) -> tuple[Task, ...]:
@@ -54,30 +56,56 @@ def listed(names: Sequence[str], most: int = 12) -> str:
 
 
 def encoded_prompts(base: BaseModel, tasks: Sequence[Task], count: int, *, chat: bool, seed: int) -> list[list[int]]:
-    """Token ids of `count` prompts of the tasks' training rows that fit the model (fewer where there are fewer)."""
+    """Token ids of `count` prompts of the tasks' training rows that fit the model (fewer where there are fewer).
+
+    Raises:
+        LearningError: none fits.
+    """
     fitting = (_prompt(base, example, chat) for example in drawn([task.train for task in tasks], seed))
-    return [ids for ids in islice(filter(None, fitting), count) if ids is not None]
+    return _some(islice(filter(None, fitting), count), tasks, base.max_tokens)
 
 
-def encoded_rows(
-    base: BaseModel, parts: Sequence[Sequence[Example]], count: int, *, chat: bool, seed: int, max_tokens: int
+def own_rows(
+    base: BaseModel, tasks: Sequence[Task], count: int, *, chat: bool, seed: int, longest: int
 ) -> list[Encoded]:
-    """`count` examples, with their answers, of the parts that fit in `max_tokens` (fewer where there are fewer)."""
-    fitting = (_row(base.tokenizer, example, chat, max_tokens) for example in drawn(parts, seed))
-    return [row for row in islice(filter(None, fitting), count) if row is not None]
+    """`count` training rows of the tasks, with their answers, of at most `longest` tokens (fewer if there are fewer).
+
+    Raises:
+        LearningError: none fits.
+    """
+    return _rows(base, tasks, [task.train for task in tasks], count, chat, seed, longest)
 
 
-def few_shot(base: BaseModel, task: Task, count: int, *, chat: bool, seed: int, max_tokens: int) -> list[Encoded]:
-    """`count` examples of a target task: validation rows, else training rows.
+def few_shot(base: BaseModel, task: Task, count: int, *, chat: bool, seed: int, longest: int) -> list[Encoded]:
+    """`count` examples of a target task, of at most `longest` tokens: validation rows, else training rows.
 
     Raises:
         LearningError: it has neither, or none fits.
     """
-    part = few_shot_part(task)
-    rows = encoded_rows(base, [part], count, chat=chat, seed=seed, max_tokens=max_tokens)
-    if not rows:
-        raise LearningError(task.name, f"has no row of at most {max_tokens} tokens to learn from")
-    return rows
+    return _rows(base, [task], [few_shot_part(task)], count, chat, seed, longest)
+
+
+def _rows(
+    base: BaseModel,
+    tasks: Sequence[Task],
+    parts: Sequence[Sequence[Example]],
+    count: int,
+    chat: bool,
+    seed: int,
+    longest: int,
+) -> list[Encoded]:
+    limit = min(longest, base.max_tokens)
+    fitting = (_row(base.tokenizer, example, chat, limit) for example in drawn(parts, seed))
+    return _some(islice(filter(None, fitting), count), tasks, limit)
+
+
+def _some(found: Iterable[Found | None], tasks: Sequence[Task], limit: int) -> list[Found]:
+    kept = [one for one in found if one is not None]
+    if not kept:
+        raise LearningError(
+            listed([task.name for task in tasks]), f"has no row of at most {limit} tokens to learn from"
+        )
+    return kept
 
 
 def few_shot_part(task: Task) -> tuple[Example, ...]:

@@ -1,4 +1,4 @@
-"""Fixed weights that were learned, one for each adapter and module: LoraHub's and the learned mixture's way to route."""
+"""Fixed weights that were learned, one for each adapter and module: what LoraHub and the learned mixture route by."""
 
 from __future__ import annotations
 
