@@ -75,9 +75,7 @@ def finetune(
         TaskDataError: the output folder cannot be used.
         BaseModelError: a library is kept attached to the base model.
     """
-    folder = output / target.name
-    if folder.exists():
-        raise LearningError(str(folder), "is there already", fix="Remove it, or choose another output folder.")
+    folder = free_folder(output, target.name)
     if routed.base.holders:
         raise BaseModelError(
             routed.base.name, "has a library attached by a `with` block", fix="Leave that block first."
@@ -106,6 +104,18 @@ def finetune(
         "loss_of_base": round(mean_loss(routed, rows, nothing, batch_size), 4),
     }
     return _trained(routed.base, target, rows, recipe, point, facts, folder, watch)
+
+
+def free_folder(output: Path, task: str) -> Path:
+    """Where a task's adapter goes.
+
+    Raises:
+        LearningError: something is there.
+    """
+    folder = output / task
+    if folder.exists():
+        raise LearningError(str(folder), "is there already", fix="Remove it, or choose another output folder.")
+    return folder
 
 
 def _trained(
