@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import inspect
 import sys
 from collections.abc import Callable, Mapping
@@ -24,6 +25,19 @@ FINETUNE = "finetune"
 OF_EVERY_ADAPTER = ("centroid", "predictor", "phatgoose")
 OF_ONE_TASK = ("lorahub", "mixture", FINETUNE)
 LINES = 20  # of progress
+
+
+def one_of(*words: str) -> Callable[[str], str]:
+    """An option's type: one of these words."""
+
+    def read(value: str) -> str:
+        if value not in words:
+            raise argparse.ArgumentTypeError(f"must be {' or '.join(words)}, not {value[:40]!r}")
+        return value
+
+    return read
+
+
 SETTINGS: Mapping[str, tuple[str, Callable[[str], Any], str]] = {
     "examples": ("N", whole(1, 1_000_000), "of each adapter, or of the target task"),
     "steps": ("N", whole(1, 1_000_000), "phatgoose (of each adapter), mixture, finetune"),
@@ -31,8 +45,16 @@ SETTINGS: Mapping[str, tuple[str, Callable[[str], Any], str]] = {
     "batch_size": ("N", whole(1, 4096), "rows a step"),
     "learning_rate": ("X", number(1e-9, 100.0), "phatgoose, mixture, finetune"),
     "strength": ("C", number(1e-6, 1e6), "predictor: inverse of the penalty on large coefficients"),
-    "per": ("WHAT", text, "mixture: one weight for each adapter and `layer` (default), or `module`"),
-    "start": ("WHAT", text, "finetune: from `arrow`'s mean weights (default), or from `uniform` ones"),
+    "per": (
+        "WHAT",
+        one_of("layer", "module"),
+        "mixture: one weight for each adapter and `layer` (default), or `module`",
+    ),
+    "start": (
+        "WHAT",
+        one_of("arrow", "uniform"),
+        "finetune: from `arrow`'s mean weights (default), or from `uniform` ones",
+    ),
     "rank": ("R", whole(1, 1024), "finetune: of the new adapter (the library's largest)"),
     "seed": ("N", SEED, "of every choice (0)"),
 }
@@ -85,14 +107,15 @@ def learner(key: str) -> Callable[..., Any]:
     from explorer.learning.lorahub import learn_lorahub
     from explorer.learning.task_predictor import learn_predictor
 
-    return {
+    learners: dict[str, Callable[..., Any]] = {
         "centroid": learn_centroids,
         "predictor": learn_predictor,
         "phatgoose": learn_gates,
         "lorahub": learn_lorahub,
         "mixture": learn_mixture,
         FINETUNE: finetune,
-    }[key]
+    }
+    return learners[key]
 
 
 def _check_target(options: Options) -> None:
