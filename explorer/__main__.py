@@ -10,13 +10,14 @@ import warnings
 from collections.abc import Sequence
 from io import TextIOWrapper
 
-from explorer.commands import cluster, evaluate, export, generate, inspect, learn, record, route, train, ui
+from explorer.commands import cluster, evaluate, export, generate, inspect, learn, record, results, route, train, ui
 from explorer.commands.command import Options, Parser
 from explorer.commands.terminal import printable
 from explorer.errors import ExplorerError
 
 COMMANDS = [
-    module.COMMAND for module in (ui, inspect, cluster, route, generate, evaluate, learn, export, train, record)
+    module.COMMAND
+    for module in (ui, inspect, cluster, route, generate, evaluate, results, learn, export, train, record)
 ]
 BAD_INPUT, INTERRUPTED = 2, 130
 

@@ -18,7 +18,7 @@ from explorer.errors import SettingsError
 if TYPE_CHECKING:
     from explorer.adapters.library import Library
     from explorer.evaluation.methods import Method
-    from explorer.evaluation.record import EvaluationRecord, Measure
+    from explorer.evaluation.record import EvaluationRecord
     from explorer.evaluation.run import EvaluationEvent
     from explorer.evaluation.store import CellStore
     from explorer.models.routed_model import RoutedModel
@@ -29,6 +29,7 @@ ROUTER_HELP = (
     "one or more of: base, uniform, arrow, calibrated, spectr, lag, linear, ties, random; with settings as "
     "arrow:top_k=1,temperature=0.5; oracle (the task's own adapter); best (the best alone on other rows of the task)"
 )
+KINDS = {"in-distribution": False, "held-out": True}
 INTERRUPTED = 130
 
 
@@ -37,6 +38,7 @@ def add_options(parser: Parser) -> None:
     add_library(parser)
     parser.add_argument("--tasks", metavar="DIR", type=path, required=True, help="folder of .jsonl task files")
     parser.add_argument("--only", metavar="TASK,TASK", default="", help="evaluate these tasks, in this order")
+    parser.add_argument("--kind", choices=("all", *KINDS), default="all", help="tasks with or without training rows")
     parser.add_argument("--router", metavar="NAME", type=text, nargs="+", default=list(ROUTERS), help=ROUTER_HELP)
     parser.add_argument("--output", metavar="DIR", type=path, help="folder that keeps the scores and evaluation.json")
     rows = {"rows": "test rows of each task (32)", "choosing-rows": "best: validation rows of each task (8)"}
@@ -57,10 +59,11 @@ def run(options: Options) -> None:
     from explorer.evaluation.store import CellStore
     from explorer.tasks.folder import read_tasks
 
-    tasks = read_tasks(options.tasks, _listed(options.only))
+    tasks = _of_kind(read_tasks(options.tasks, _listed(options.only)), options.kind)
     store = CellStore(options.output) if options.output else None
     with explorer.open_library(options.library) as library:
         _check_specs(options.router)
+        _check_output(options, library)
         routed = explorer.RoutedModel(base_for(library, options.base), library)
         with _stoppable() as stop:
             record, stopped = _evaluated(routed, library, tasks, options, store, stop)
@@ -79,6 +82,18 @@ def run(options: Options) -> None:
         sys.exit(INTERRUPTED)
 
 
+def _of_kind(tasks: Sequence[Task], kind: str) -> Sequence[Task]:
+    """The tasks of one kind.
+
+    Raises:
+        SettingsError: there is none.
+    """
+    found = [task for task in tasks if kind == "all" or task.held_out == KINDS[kind]]
+    if not found:
+        raise SettingsError("--kind", f"leaves no task: none is {kind}")
+    return found
+
+
 def _check_specs(specs: Sequence[str]) -> None:
     """Refuse a wrong router before the base model is loaded."""
     from explorer.evaluation.methods import BEST, ORACLE, router_from_spec
@@ -86,6 +101,16 @@ def _check_specs(specs: Sequence[str]) -> None:
     for spec in specs:
         if spec not in (ORACLE, BEST):
             router_from_spec(spec)
+
+
+def _check_output(options: Options, library: Library) -> None:
+    """Refuse an output folder that holds another evaluation, before the work begins."""
+    from explorer.evaluation.merging import check_alike
+    from explorer.evaluation.record import FILE, read_record
+
+    if options.output and (options.output / FILE).exists():
+        before = read_record(options.output / FILE)
+        check_alike(before, options.base or library.base_model, settings_from(options).as_dict())
 
 
 def _evaluated(
@@ -256,33 +281,15 @@ def _kept(record: EvaluationRecord, folder: Path) -> EvaluationRecord:
 
 
 def print_record(record: EvaluationRecord) -> None:
-    """The macro means of every method, and where the record has few tasks each of them."""
-    from explorer.evaluation.record import MEASURES, TITLES, summary
+    """The means of every method."""
+    from explorer.commands.results import summaries
 
-    for held_out in (False, True):
-        tasks = [task.name for task in record.tasks if task.held_out == held_out]
-        if not tasks:
-            continue
-        say(f"{len(tasks)} {'held-out' if held_out else 'in-distribution'} tasks, mean over tasks")
-        rows = [
-            (
-                method.title,
-                method.library,
-                *(_cell(summary(record, method.key, name, held_out=held_out)) for name in MEASURES),
-            )
-            for method in record.methods
-        ]
-        say_table(("router", "library", *(TITLES[name] for name in MEASURES)), rows, right=(2, 3, 4))
+    for title, table in summaries(record):
+        say(title)
+        say_table(table.header, table.rows, right=(2, 3, 4))
         say()
     for sentence in record.remarks:
         say(sentence)
-
-
-def _cell(measure: Measure | None) -> str:
-    if measure is None:
-        return "-"
-    error = "" if measure.error is None else f" ± {measure.error:.3f}"
-    return f"{measure.mean:.3f}{error}"
 
 
 def _listed(names: str) -> tuple[str, ...]:

@@ -48,12 +48,12 @@ SETTINGS: Mapping[str, tuple[str, Callable[[str], Any], str]] = {
     "per": (
         "WHAT",
         one_of("layer", "module"),
-        "mixture: one weight for each adapter and `layer` (default), or `module`",
+        "mixture: a weight for each adapter and `layer` (default) or `module`",
     ),
     "start": (
         "WHAT",
         one_of("arrow", "uniform"),
-        "finetune: from `arrow`'s mean weights (default), or from `uniform` ones",
+        "finetune: from `arrow`'s mean weights (default) or `uniform` ones",
     ),
     "rank": ("R", whole(1, 1024), "finetune: of the new adapter (the library's largest)"),
     "seed": ("N", SEED, "of every choice (0)"),

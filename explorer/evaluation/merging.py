@@ -2,10 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from explorer.errors import EvaluationError
 from explorer.evaluation.record import EvaluationRecord
+
+
+def check_alike(old: EvaluationRecord, base_model: str, settings: Mapping[str, Any]) -> None:
+    """Refuse to go on with a record of another base model or other settings.
+
+    Raises:
+        EvaluationError: it is one.
+    """
+    for what, before, now in (
+        ("base model", old.base_model, base_model),
+        ("setting", dict(old.settings), dict(settings)),
+    ):
+        if before != now:
+            raise EvaluationError(
+                "The evaluation in the output folder",
+                f"was made with another {what}",
+                expected=str(before),
+                found=str(now),
+                fix="Choose another output folder.",
+            )
 
 
 def merged(old: EvaluationRecord, new: EvaluationRecord) -> EvaluationRecord:
@@ -14,15 +36,7 @@ def merged(old: EvaluationRecord, new: EvaluationRecord) -> EvaluationRecord:
     Raises:
         EvaluationError: they are of another base model, other settings, or other rows of a task.
     """
-    for field in ("base_model", "settings"):
-        if getattr(old, field) != getattr(new, field):
-            raise EvaluationError(
-                "The evaluation in the output folder",
-                f"was made with another {field.replace('_', ' ').removesuffix('s')}",
-                expected=str(getattr(old, field)),
-                found=str(getattr(new, field)),
-                fix="Choose another output folder.",
-            )
+    check_alike(old, new.base_model, new.settings)
     known = {task.name: task for task in old.tasks}
     for task in new.tasks:
         before = known.get(task.name, task)

@@ -118,7 +118,7 @@ class EvaluationRecord:
     Attributes:
         base_model: its name.
         methods, tasks, cells: what was evaluated; a pair without a cell was not.
-        settings: rows, longest answers, chat template and the like, as plain data.
+        settings: longest answers and chat template, as plain data (the rows are each task's own).
         versions: of the libraries used.
         remarks: sentences a reader has to know, for example rows that were left out.
         transfer: the transfer matrix, where it was computed.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from explorer.errors import SettingsError
 
@@ -34,5 +34,5 @@ class EvaluationSettings:
                 raise SettingsError(name, expected=f"a whole number from 1 to {high}", found=repr(value)[:40])
 
     def as_dict(self) -> dict[str, object]:
-        """The settings as plain data."""
-        return asdict(self)
+        """What all cells of one record share, as plain data; the rows of each task stand beside the task."""
+        return {"max_new_tokens": self.max_new_tokens, "chat": self.chat}
