@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +52,10 @@ def add_options(parser: Parser) -> None:
     _add_clusters(parser)
     _add_recipe(parser)
     parser.add_argument(
+        "--engine", choices=("local", "ray"), default="local", help="this machine, or a Ray cluster (local)"
+    )
+    parser.add_argument("--workers", metavar="N", type=whole(1, 1024), help="adapters trained at once (1)")
+    parser.add_argument(
         "--checkpoint-seconds", metavar="S", type=number(0.0, 86_400.0), default=60.0, help="between checkpoints (60)"
     )
     parser.add_argument("--json", action="store_true", help="print the manifest as JSON at the end")
@@ -96,9 +101,9 @@ def run(options: Options) -> None:
     from explorer.training.build import build
 
     plan = _plan(options, recipes)
-    engine = _engine(plan)
-    for event in build(tasks, plan, engine):
-        _tell(event, options)
+    with closing(_engine(plan, options)) as engine, closing(build(tasks, plan, engine)) as events:
+        for event in events:
+            _tell(event, options)
     if options.json:
         from explorer.training.manifest import read_manifest
 
@@ -148,12 +153,22 @@ def _plan(options: Options, recipes: Preset) -> BuildPlan:
     )
 
 
-def _engine(plan: BuildPlan) -> Engine:
+def _engine(plan: BuildPlan, options: Options) -> Engine:
+    """The engine that was asked for, once it is certain that there is a base model that suits."""
     from explorer.models.base import load_base_model
     from explorer.training.fresh_adapter import check_base
-    from explorer.training.local_engine import LocalEngine
 
     check_base(plan.base_model, plan.private, report)
+    if options.engine == "ray":
+        from explorer.training.ray_engine import RayEngine
+
+        return RayEngine(plan.base_model, options.workers)
+    if (options.workers or 1) > 1:
+        from explorer.training.workers_engine import WorkersEngine
+
+        return WorkersEngine(plan.base_model, options.workers)
+    from explorer.training.local_engine import LocalEngine
+
     return LocalEngine(lambda: load_base_model(plan.base_model, report=report))
 
 

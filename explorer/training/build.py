@@ -6,7 +6,7 @@ what is complete, goes on from the last checkpoint, and ends with the same bytes
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,7 +79,7 @@ class StageDone:
 BuildEvent = TaskLeftOut | StageStarted | Advanced | AdapterReady | StageDone
 
 
-def build(tasks: Sequence[Task], plan: BuildPlan, engine: Engine) -> Iterator[BuildEvent]:
+def build(tasks: Sequence[Task], plan: BuildPlan, engine: Engine) -> Generator[BuildEvent]:
     """Build the stages of `plan`.
 
     Raises:

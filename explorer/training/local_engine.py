@@ -30,3 +30,7 @@ class LocalEngine(Engine):
             self._base = self._base or self._load()
             check_targets(self._base, job.recipe)
             yield from train(self._base, job)
+
+    def close(self) -> None:
+        """Let go of the base model."""
+        self._base = None
