@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from contextlib import closing
+from contextlib import closing, nullcontext, redirect_stdout
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -101,9 +101,11 @@ def run(options: Options) -> None:
     from explorer.training.build import build
 
     plan = _plan(options, recipes)
-    with closing(_engine(plan, options)) as engine, closing(build(tasks, plan, engine)) as events:
-        for event in events:
-            _tell(event, options)
+    # Ray tells of lost workers on stdout, where with --json only the document may stand
+    with redirect_stdout(sys.stderr) if options.json else nullcontext():
+        with closing(_engine(plan, options)) as engine, closing(build(tasks, plan, engine)) as events:
+            for event in events:
+                _tell(event, options)
     if options.json:
         from explorer.training.manifest import read_manifest
 
