@@ -11,12 +11,14 @@ import peft
 import torch
 import transformers
 
+from explorer.adapters.factors import WEIGHTS
 from explorer.errors import TaskDataError
 from explorer.training.recipe import Recipe
 from explorer.training.training_set import Rows, TrainingSet
 
 CARD = "card.json"
 MAX_BYTES = 8 << 20
+RESULTS = ("train_rows", "steps", "loss_before", "loss_after", "loss_rows", "loss_split")
 
 
 def versions() -> dict[str, str]:
@@ -71,7 +73,8 @@ def is_done(folder: Path, chosen: TrainingSet, base_name: str, recipe: Recipe) -
         return False
     card = read_card(folder) or {}
     wanted = {"data_sha256": chosen.data_hash, "recipe": recipe.as_dict(), "base_model": base_name}
-    if any(card.get(key) != value for key, value in wanted.items()):
+    complete = (folder / WEIGHTS).is_file() and all(key in card for key in (*RESULTS, "versions"))
+    if not complete or any(card.get(key) != value for key, value in wanted.items()):
         raise TaskDataError(
             str(folder),
             "is there already, but comes from another recipe, base model or data",

@@ -20,6 +20,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from explorer.training.whole_files import clear_scratch, scratch_beside
+
 NOTE = "state"
 VALUE, CPU, GPU = "value", "chance.cpu", "chance.gpu"
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")  # AdamW's state for each weight
@@ -93,7 +95,7 @@ class Checkpoint:
             state = optimiser.state.get(weight, {})
             tensors |= {f"{name}.{moment}": state[moment] for moment in MOMENTS if moment in state}
         note = {"identity": self.identity, "step": step, "loss_before": loss_before}
-        scratch = self.path.with_name(f"{self.path.name}.partial")
+        scratch = scratch_beside(self.path)
         save_file({name: value.contiguous() for name, value in tensors.items()}, scratch, {NOTE: json.dumps(note)})
         os.replace(scratch, self.path)
         self._written = time.monotonic()
@@ -101,7 +103,7 @@ class Checkpoint:
     def remove(self) -> None:
         """Remove the file, and what a killed run left half written."""
         self.path.unlink(missing_ok=True)
-        self.path.with_name(f"{self.path.name}.partial").unlink(missing_ok=True)
+        clear_scratch(self.path)
 
 
 def _tensors(path: Path) -> dict[str, Tensor]:

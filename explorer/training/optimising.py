@@ -80,6 +80,6 @@ def _restored(
         return 0
     # the learning rate is a function of the step alone: the schedule is put there without taking the steps
     schedule.last_epoch = note[0]
-    for group, rate in zip(optimiser.param_groups, schedule.get_lr(), strict=True):
-        group["lr"] = rate
+    for group, peak, factor in zip(optimiser.param_groups, schedule.base_lrs, schedule.lr_lambdas, strict=True):
+        group["lr"] = peak * factor(note[0])
     return note[0]
