@@ -6,8 +6,9 @@ import sys
 from typing import TYPE_CHECKING
 
 from explorer.commands.command import Command, Options, Parser, path, text
+from explorer.commands.names import listed
 from explorer.commands.terminal import printable, report, say, say_json
-from explorer.errors import ExplorerError, SettingsError
+from explorer.errors import ExplorerError
 from explorer.training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -49,8 +50,9 @@ def run(options: Options) -> None:
     recipe = recipe_from(options)
     from explorer.tasks.folder import read_tasks
 
-    tasks = read_tasks(options.tasks, _listed(options.only))
-    from explorer.training.private import AdapterSkipped, AdapterTrained, StepDone, train_private
+    tasks = read_tasks(options.tasks, listed(options.only))
+    from explorer.training.events import AdapterSkipped, AdapterTrained, StepDone
+    from explorer.training.private import train_private
 
     base = _base_for(options, recipe)
     cards: list[object] = []
@@ -58,12 +60,12 @@ def run(options: Options) -> None:
     for event in train_private(base, tasks, recipe, options.output):
         match event:
             case StepDone(step=step, steps=steps) if step % STEPS_BETWEEN_LINES == 0 or step == steps:
-                line = f"{event.task}: step {step}/{steps}, loss {event.loss:.3f}, {event.seconds_left:.0f} s left"
+                line = f"{event.name}: step {step}/{steps}, loss {event.loss:.3f}, {event.seconds_left:.0f} s left"
                 print(printable(line), file=sys.stderr, flush=True)
-            case AdapterSkipped(task=task):
+            case AdapterSkipped(name=task):
                 skipped.append(task)
                 _tell(options, f"{task}: is there already")
-            case AdapterTrained(task=task, card=card):
+            case AdapterTrained(name=task, card=card):
                 cards.append(card)
                 _tell(options, f"{task}: loss {card['loss_before']:.3f} -> {card['loss_after']:.3f}")
     if options.json:
@@ -73,7 +75,8 @@ def run(options: Options) -> None:
 def _base_for(options: Options, recipe: Recipe) -> BaseModel:
     """Load the base model, once it is certain that there is a place for its adapters; without one no place is made."""
     from explorer.models.base import load_base_model
-    from explorer.training.private import check_targets, make_output
+    from explorer.training.fresh_adapter import check_targets
+    from explorer.training.trainer import make_output
 
     made = not options.output.exists()
     make_output(options.output)
@@ -95,20 +98,8 @@ def recipe_from(options: Options) -> Recipe:
     """
     given = {field: getattr(options, field) for field in RECIPE_OPTIONS if getattr(options, field) is not None}
     if options.target_modules:
-        given["target_modules"] = _listed(options.target_modules)
+        given["target_modules"] = listed(options.target_modules)
     return Recipe(chat=not options.plain, mixed_precision=options.mixed_precision, **given)
-
-
-def _listed(names: str) -> tuple[str, ...]:
-    """Comma-separated names.
-
-    Raises:
-        SettingsError: there are commas but no name.
-    """
-    listed = tuple(name.strip() for name in names.split(",") if name.strip())
-    if names and not listed:
-        raise SettingsError("--only and --target-modules", expected="names with commas between", found=repr(names[:40]))
-    return listed
 
 
 def _tell(options: Options, line: str) -> None:

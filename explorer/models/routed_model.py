@@ -73,7 +73,7 @@ class RoutedModel:
         adapters = library.routable
         if not adapters:
             raise LibraryError(library.title, "holds no adapter that can be routed", fix="See the report for why.")
-        self.base = base
+        self.base, self.library = base, library
         self.names = tuple(adapter.name for adapter in adapters)
         self.sites = tuple(sorted({site for adapter in adapters for site in adapter.updates}, key=natural_key))
         with base.lock:
