@@ -135,6 +135,6 @@ def spare_rows(drawn: Drawn, tested: frozenset[str], most: int) -> tuple[Example
 
 
 def _texts(item: Item) -> frozenset[str]:
-    """What an item may be recognised by; answers count too (one task's answer is another's question), single words not."""
+    """What an item may be recognised by: one task's answer is another's question, but a single word says nothing."""
     answers = (plain(answer) for answer in item.answers)
     return frozenset([item.source, plain(item.prompt), *(answer for answer in answers if " " in answer)])

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from explorer.tasks.bigbench import BigBenchExample, Wording
 from explorer.tasks.draw import Draw, plain
 
+USUAL = Draw()
 OWN = Wording()
 NONE = Wording(instruction="")
 #: Natural-instructions tasks end their prefix with a sentence that says what to do: "Prompt: Write ...".
@@ -74,7 +75,7 @@ class SampleTask:
     paths: tuple[str, ...]
     wording: Wording
     source: Callable[[BigBenchExample], str] = whole_input
-    draw: Draw = Draw()
+    draw: Draw = USUAL
     held_out: bool = False
 
 
@@ -93,7 +94,7 @@ def _instructed(
     name: str, family: str, subtask: str, source: Callable[[BigBenchExample], str], *, held_out: bool = False
 ) -> SampleTask:
     """A task of natural-instructions; few texts are behind a held-out one, so more of them are for testing."""
-    draw = Draw(test_share=30) if held_out else Draw()
+    draw = Draw(test_share=30) if held_out else USUAL
     return SampleTask(name, family, (NATURAL + subtask,), SENTENCE, source, draw, held_out)
 
 

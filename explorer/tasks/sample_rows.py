@@ -50,8 +50,9 @@ def make_tasks(wanted: Sequence[SampleTask], read: ReadTask, facts: SampleFacts)
 
 
 def rows_of(task: SampleTask, read: ReadTask, facts: SampleFacts) -> Drawn:
-    """The task's rows, drawn."""
-    return drawn([item for path in task.paths for item in _items(task, path, read(path), facts)], task.draw)
+    """The task's rows, drawn; only a held-out one keeps its spare items."""
+    rows = drawn([item for path in task.paths for item in _items(task, path, read(path), facts)], task.draw)
+    return rows if task.held_out else replace(rows, spare=())
 
 
 def _items(task: SampleTask, path: str, raw: BigBenchTask, facts: SampleFacts) -> Iterator[Item]:
