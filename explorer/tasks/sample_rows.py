@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from explorer.errors import TaskDataError
+from explorer.settings import cache_folder
 from explorer.tasks.bigbench import BigBenchTask, framed
 from explorer.tasks.draw import Drawn, Item, drawn, spare_rows
 from explorer.tasks.sample import SAMPLE_TASKS, SampleTask
@@ -75,6 +76,6 @@ def checked(task: Task, facts: SampleFacts) -> Task:
             "came out with other rows than the sample's adapters were trained on",
             expected=known[:16],
             found=task.data_hash[:16],
-            fix="Use BIG-bench 1.0.0 as published.",
+            fix=f"Remove {cache_folder() / 'tasks'} and fetch again.",
         )
     return task
