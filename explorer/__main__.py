@@ -10,12 +10,28 @@ import warnings
 from collections.abc import Sequence
 from io import TextIOWrapper
 
-from explorer.commands import cluster, export, generate, inspect, record, route, tasks, train, ui
+from explorer.commands import (
+    cluster,
+    evaluate,
+    export,
+    generate,
+    inspect,
+    learn,
+    record,
+    results,
+    route,
+    tasks,
+    train,
+    ui,
+)
 from explorer.commands.command import Options, Parser
 from explorer.commands.terminal import printable
 from explorer.errors import ExplorerError
 
-COMMANDS = [module.COMMAND for module in (ui, inspect, cluster, route, generate, export, tasks, train, record)]
+COMMANDS = [
+    module.COMMAND
+    for module in (ui, inspect, cluster, route, generate, evaluate, results, learn, export, tasks, train, record)
+]
 BAD_INPUT, INTERRUPTED = 2, 130
 
 

@@ -12,6 +12,7 @@ from jaxtyping import install_import_hook
 
 # the modules that work on tensors; not those whose settings refuse a wrong type in their own words
 SHAPED = ["alignment", "bank", "dense", "dots", "factor_mean", "factor_way", "observation", "routed_linear", "router"]
+SHAPED += ["prompt_weights", "vector_router"]
 SHAPED += ["routing_pass", "sparse", "static_update", "static_way", "top_k", "way"]
 install_import_hook(
     ["explorer.adapters.low_rank", *(f"explorer.routing.{name}" for name in SHAPED)], "shape_checks.checked"

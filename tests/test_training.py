@@ -20,7 +20,9 @@ from explorer.models.base import BaseModel, load_base_model
 from explorer.tasks.folder import read_tasks
 from explorer.tasks.task import Example
 from explorer.training.batches import IGNORED, answer_losses, batch_order, collate, encode
-from explorer.training.private import AdapterSkipped, AdapterTrained, StepDone, train_private, with_fresh_adapter
+from explorer.training.events import AdapterSkipped, AdapterTrained, StepDone
+from explorer.training.fresh_adapter import with_fresh_adapter
+from explorer.training.private import train_private
 from explorer.training.recipe import Recipe
 
 RECIPE = Recipe(rank=2, learning_rate=0.02, epochs=4)
@@ -115,8 +117,8 @@ def test_the_loss_goes_down_and_the_card_says_so(trained):
     output, events, _, _ = trained
     for done in [event for event in events if isinstance(event, AdapterTrained)]:
         assert done.card["loss_after"] < 0.8 * done.card["loss_before"]
-        assert done.card == json.loads((output / done.task / "card.json").read_text())
-        assert done.card["task"] == done.task
+        assert done.card == json.loads((output / done.name / "card.json").read_text())
+        assert done.card["task"] == done.name
         assert done.card["family"] == "letters"
         assert done.card["recipe"]["seed"] == 0
         assert done.card["loss_split"] == "test"

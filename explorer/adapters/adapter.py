@@ -35,9 +35,13 @@ class Verdict:
 
 @dataclass(frozen=True)
 class AdapterNotes:
-    """What a library's `library.json` (or an adapter's card) says of one adapter; every field may be empty."""
+    """What a library's `library.json` (or an adapter's card) says of one adapter; every field may be empty.
+
+    `tasks` lists what an adapter of several tasks (one of a cluster) was trained on.
+    """
 
     task: str = ""
+    tasks: tuple[str, ...] = ()
     family: str = ""
     description: str = ""
     examples: tuple[str, ...] = ()

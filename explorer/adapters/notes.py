@@ -19,6 +19,7 @@ from explorer.adapters.wording import clean_line, clean_text
 CARD = "card.json"
 MAX_BYTES = 8 << 20
 MAX_EXAMPLES = 20
+MAX_TASKS = 10_000
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,7 @@ def notes_for(folder: Path, name: str, library: LibraryNotes) -> AdapterNotes:
     return replace(
         listed,
         task=listed.task or card.task,
+        tasks=listed.tasks or card.tasks,
         family=listed.family or card.family,
         description=listed.description or card.description,
         examples=listed.examples or card.examples,
@@ -74,10 +76,18 @@ def _notes(entry: Mapping[str, Any]) -> AdapterNotes:
     texts = (clean_text(example, 2000) for example in (examples if isinstance(examples, list) else [])[:MAX_EXAMPLES])
     return AdapterNotes(
         task=clean_line(entry.get("task"), 200),
+        tasks=_task_names(entry.get("tasks")),
         family=clean_line(entry.get("family"), 100),
         description=clean_text(entry.get("description"), 5000),
         examples=tuple(text for text in texts if text),
     )
+
+
+def _task_names(listed: object) -> tuple[str, ...]:
+    """Names of tasks, given as texts or as objects with a `name`."""
+    entries = (listed if isinstance(listed, list) else [])[:MAX_TASKS]
+    names = (clean_line(entry.get("name") if isinstance(entry, dict) else entry, 200) for entry in entries)
+    return tuple(dict.fromkeys(name for name in names if name))
 
 
 def _object(path: Path) -> dict[str, Any] | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import explorer
 from explorer.commands.command import SEED, Command, Options, Parser, number, text, whole
 from explorer.commands.opening import add_library, add_prompt, base_for
-from explorer.commands.routers import ROUTER_HELP, add_router_options, routers_from
+from explorer.commands.routers import ROUTER_HELP, add_learned, add_router_options, learned_routers, routers_from
 from explorer.commands.terminal import printable, report, say, say_json
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ def add_options(parser: Parser) -> None:
         default=[],
         help=ROUTER_HELP + "; several, or repeated, to compare",
     )
+    add_learned(parser)
     add_router_options(parser)
     parser.add_argument("--max-new-tokens", metavar="N", type=whole(1, 4096), default=64, help="longest answer (64)")
     parser.add_argument(
@@ -48,7 +49,9 @@ def run(options: Options) -> None:
         for router in routers:
             router.check(tuple(adapter.name for adapter in library.routable))
         base = base_for(library, options.base)
-        events = explorer.RoutedModel(base, library).generate(
+        routed = explorer.RoutedModel(base, library)
+        routers += learned_routers(options, routed)
+        events = routed.generate(
             options.prompt,
             routers,
             chat=not options.plain,

@@ -10,8 +10,9 @@ import explorer
 from explorer.commands.command import Command, Options, Parser, path, text
 from explorer.commands.files import check_place, write_whole
 from explorer.commands.opening import add_library, add_prompt, base_for
-from explorer.commands.routers import ROUTER_HELP, add_router_options, routers_from
+from explorer.commands.routers import ROUTER_HELP, add_learned, add_router_options, learned_routers, routers_from
 from explorer.commands.terminal import say, say_json, say_table
+from explorer.errors import SettingsError
 
 if TYPE_CHECKING:
     from explorer.routing.trace import RoutingTrace
@@ -25,6 +26,7 @@ def add_options(parser: Parser) -> None:
     add_library(parser)
     add_prompt(parser)
     parser.add_argument("--router", metavar="NAME", type=text, help=ROUTER_HELP)
+    add_learned(parser)
     add_router_options(parser)
     parser.add_argument("--output", metavar="FILE.npz", type=path, help="write weights and scores to this file")
     parser.add_argument("--json", action="store_true", help="print the summary as JSON")
@@ -34,11 +36,16 @@ def run(options: Options) -> None:
     """Route the prompt and print who got how much."""
     if options.output:
         check_place(options.output)
-    (router,) = routers_from(options, [options.router] if options.router else [])
+    routers = routers_from(options, [options.router] if options.router else [])
+    if len(routers) + len(options.learned) > 1:
+        raise SettingsError("--router and --learned", "name several routers, and only one is shown at a time")
     with explorer.open_library(options.library) as library:
-        router.check(tuple(adapter.name for adapter in library.routable))
+        for router in routers:
+            router.check(tuple(adapter.name for adapter in library.routable))
         base = base_for(library, options.base)
-        trace = explorer.RoutedModel(base, library).route(options.prompt, router, chat=not options.plain)
+        routed = explorer.RoutedModel(base, library)
+        (router,) = routers or learned_routers(options, routed)
+        trace = routed.route(options.prompt, router, chat=not options.plain)
         if options.output:
             write_whole(options.output, lambda scratch: write_trace(trace, scratch))
         facts = summary(trace) | {"library": library.title, "base_model": base.name}

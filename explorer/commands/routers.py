@@ -6,10 +6,11 @@ import argparse
 import math
 from typing import TYPE_CHECKING
 
-from explorer.commands.command import Options, Parser, number, text, whole
+from explorer.commands.command import Options, Parser, number, path, text, whole
 from explorer.errors import SettingsError
 
 if TYPE_CHECKING:
+    from explorer.models.routed_model import RoutedModel
     from explorer.routing.router import Router
 
 OPTION_OF = {  # a router's setting -> (attribute of the parsed options, how a user writes it)
@@ -51,7 +52,9 @@ def add_router_options(parser: Parser, rank_help: str = "linear: directions kept
 
 
 def routers_from(options: Options, keys: list[str]) -> list[Router]:
-    """The routers called `keys` with the settings given (by default Arrow, or single where an adapter is named).
+    """The routers called `keys` with the settings given.
+
+    By default that is single where an adapter is named, none where something learned is, else Arrow.
 
     Raises:
         SettingsError: an unknown router (the menu is listed), a setting that is missing or that none of them has.
@@ -59,7 +62,8 @@ def routers_from(options: Options, keys: list[str]) -> list[Router]:
     from explorer.routing.registry import ROUTERS, make_router
     from explorer.routing.setting import settings_of
 
-    keys = keys or ["single" if options.adapter else "arrow"]
+    learned = getattr(options, "learned", [])
+    keys = keys or (["single"] if options.adapter else [] if learned else ["arrow"])
     given = {setting: getattr(options, attribute) for setting, (attribute, _) in OPTION_OF.items()}
     given = {setting: value for setting, value in given.items() if value is not None}
     if "weights" in given:
@@ -76,8 +80,31 @@ def routers_from(options: Options, keys: list[str]) -> list[Router]:
         used.update(settings)
     for setting in given:
         if setting not in used:
-            raise SettingsError(OPTION_OF[setting][1], f"is no setting of {' or '.join(keys)}")
+            raise SettingsError(OPTION_OF[setting][1], f"is no setting of {' or '.join(keys) or 'what was learned'}")
     return routers
+
+
+def add_learned(parser: Parser) -> None:
+    """Add the option for what `learn` wrote."""
+    parser.add_argument(
+        "--learned",
+        metavar="DIR",
+        type=path,
+        action="append",
+        default=[],
+        help="a folder that `learn` wrote, as router",
+    )
+
+
+def learned_routers(options: Options, routed: RoutedModel) -> list[Router]:
+    """The routers of the folders named, for the prompt.
+
+    Raises:
+        LearningError: a folder is not usable, or was learned on another library.
+    """
+    from explorer.learning.store import load_learned
+
+    return [load_learned(folder, routed.library).router_for(options.prompt, routed) for folder in options.learned]
 
 
 def _weight(value: str) -> tuple[str, float]:

@@ -50,7 +50,8 @@ def run(options: Options) -> None:
     from explorer.tasks.folder import read_tasks
 
     tasks = read_tasks(options.tasks, _listed(options.only))
-    from explorer.training.private import AdapterSkipped, AdapterTrained, StepDone, train_private
+    from explorer.training.events import AdapterSkipped, AdapterTrained, StepDone
+    from explorer.training.private import train_private
 
     base = _base_for(options, recipe)
     cards: list[object] = []
@@ -58,12 +59,12 @@ def run(options: Options) -> None:
     for event in train_private(base, tasks, recipe, options.output):
         match event:
             case StepDone(step=step, steps=steps) if step % STEPS_BETWEEN_LINES == 0 or step == steps:
-                line = f"{event.task}: step {step}/{steps}, loss {event.loss:.3f}, {event.seconds_left:.0f} s left"
+                line = f"{event.name}: step {step}/{steps}, loss {event.loss:.3f}, {event.seconds_left:.0f} s left"
                 print(printable(line), file=sys.stderr, flush=True)
-            case AdapterSkipped(task=task):
+            case AdapterSkipped(name=task):
                 skipped.append(task)
                 _tell(options, f"{task}: is there already")
-            case AdapterTrained(task=task, card=card):
+            case AdapterTrained(name=task, card=card):
                 cards.append(card)
                 _tell(options, f"{task}: loss {card['loss_before']:.3f} -> {card['loss_after']:.3f}")
     if options.json:
@@ -73,7 +74,8 @@ def run(options: Options) -> None:
 def _base_for(options: Options, recipe: Recipe) -> BaseModel:
     """Load the base model, once it is certain that there is a place for its adapters; without one no place is made."""
     from explorer.models.base import load_base_model
-    from explorer.training.private import check_targets, make_output
+    from explorer.training.fresh_adapter import check_targets
+    from explorer.training.trainer import make_output
 
     made = not options.output.exists()
     make_output(options.output)

@@ -94,8 +94,8 @@ class Transfer:
         own: for each task its own adapter's place, or None.
         clusters: for each adapter the label of its cluster.
         measure: how likeness was measured ("update" or "parameters").
-        rank_correlation: Spearman's rho between the likeness of two adapters and the loss that one saves on the
-            other's task, over all ordered pairs of different adapters with a task each; None for fewer than three.
+        rank_correlation: Spearman's rho between how alike other adapters are to a task's own and how little the task
+            loses under them, within each task, averaged over tasks; None for fewer than three.
         p_value: share of relabelled libraries (Mantel's test) with a rho at least as large; None where rho is.
     """
 
@@ -118,7 +118,7 @@ class EvaluationRecord:
     Attributes:
         base_model: its name.
         methods, tasks, cells: what was evaluated; a pair without a cell was not.
-        settings: rows, longest answers, chat template and the like, as plain data.
+        settings: longest answers and chat template, as plain data (the rows are each task's own).
         versions: of the libraries used.
         remarks: sentences a reader has to know, for example rows that were left out.
         transfer: the transfer matrix, where it was computed.
@@ -162,11 +162,12 @@ def _is(cell: Cell, method: str, measure: str) -> bool:
 
 def write_record(record: EvaluationRecord, path: Path) -> None:
     """Write the record as JSON, a line for each cell."""
-    lines = [f"{json.dumps(name)}: {_lined(value)}" for name, value in _data(record).items()]
+    lines = [f"{json.dumps(name)}: {_lined(value)}" for name, value in as_data(record).items()]
     path.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
 
 
-def _data(record: EvaluationRecord) -> dict[str, Any]:
+def as_data(record: EvaluationRecord) -> dict[str, Any]:
+    """The record as plain JSON data."""
     transfer = record.transfer
     return {
         "format": FORMAT,

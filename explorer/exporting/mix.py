@@ -36,7 +36,8 @@ class Mix:
         library: where the adapters come from.
         label: the combination in words.
         rank: directions kept in each module; 0 keeps all.
-        weights: of each adapter that takes part; of a merge, which has none, 1 each.
+        weights: of each adapter that takes part (their mean over the modules, where it differs); of a merge, which has
+            none, 1 each.
         router: what combines them: over exactly the adapters of `weights`, in this order.
     """
 
@@ -78,7 +79,13 @@ class Mix:
             return merged.dense if merged.dense is not None else LowRank(merged.down, merged.up.T, 1.0)  # type: ignore[arg-type, union-attr]
         if self.router.averages_factors:
             return self._mean_of_factors(site)
-        return stacked([(adapter.updates[site], self.weights[adapter.name]) for adapter in own])
+        weights = self._weights_at(site)
+        return stacked([(adapter.updates[site], weights[adapter.name]) for adapter in own])
+
+    def _weights_at(self, site: str) -> Mapping[str, float]:
+        assert isinstance(self.router, FixedRouter)
+        names = tuple(self.weights)
+        return dict(zip(names, self.router.fixed_at(site, names), strict=True))
 
     def _mean_of_factors(self, site: str) -> LowRank:
         """(sum w B)(sum w A), as the paper's own code mixes."""

@@ -73,7 +73,7 @@ class RoutedModel:
         adapters = library.routable
         if not adapters:
             raise LibraryError(library.title, "holds no adapter that can be routed", fix="See the report for why.")
-        self.base = base
+        self.base, self.library = base, library
         self.names = tuple(adapter.name for adapter in adapters)
         self.sites = tuple(sorted({site for adapter in adapters for site in adapter.updates}, key=natural_key))
         with base.lock:
@@ -89,7 +89,7 @@ class RoutedModel:
             self._places = places(base.model, self.banks, self._slot)
         accepts = inspect.signature(base.model.forward).parameters
         # an adapted output layer has to see every token, or its routing could not be shown
-        self._can_keep = "logits_to_keep" in accepts and base.model.get_output_embeddings() not in self._base_modules()
+        self.can_keep = "logits_to_keep" in accepts and base.model.get_output_embeddings() not in self._base_modules()
 
     def __enter__(self) -> RoutedModel:
         with self.base.lock:
@@ -225,10 +225,12 @@ class RoutedModel:
         record: Collection[int] = (),
         cache: Any = None,
         use_cache: bool = False,
-        keep: int = 0,
+        keep: int | Tensor = 0,
         prompt_lengths: Sequence[int] | None = None,
         prompts: PromptScores | None = None,
         keys: Sequence[int] | None = None,
+        mask: Tensor | None = None,
+        positions: Tensor | None = None,
     ) -> tuple[Any, RoutingPass]:
         """One pass through the routed model.
 
@@ -239,12 +241,14 @@ class RoutedModel:
             record: rows whose decisions are kept.
             cache: what an earlier pass of the same rows returned as `past_key_values`.
             use_cache: return a cache.
-            keep: logits are needed only at so many last positions (0: at all); a model that cannot leave out the
-                others returns them all, so index from the end.
+            keep: logits are needed only at so many last positions (0: at all), or at these columns; a model that cannot
+                leave out the others returns them all (see :attr:`can_keep`), so index a number from the end.
             prompt_lengths: how many tokens of each row are its prompt (by default all), for routers that decide once
                 per prompt.
             prompts: what earlier passes of the same rows found of their prompts.
             keys: how `prompts` knows each row.
+            mask: (rows, tokens in cache and pass), 0 where a place must not be looked at; by default all are.
+            positions: (rows, tokens), where in its text each token stands; by default its place in cache and pass.
 
         Returns:
             The output of transformers, and the pass with what it recorded.
@@ -261,8 +265,9 @@ class RoutedModel:
             prompts=prompts,
             keys=keys,
         )
-        options: dict[str, Any] = {"past_key_values": cache} if cache is not None else {}
-        if keep and self._can_keep:
+        given = {"past_key_values": cache, "attention_mask": mask, "position_ids": positions}
+        options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+        if self.can_keep and (isinstance(keep, Tensor) or keep):
             options["logits_to_keep"] = keep
         batch = torch.tensor([[*row, *[0] * (longest - len(row))] for row in ids], device=self.base.device)
         with self.base.lock, torch.no_grad():

@@ -102,8 +102,7 @@ class _ConstantWeigher(_Weigher):
     def __init__(self, bank: Bank, group: RowGroup, tokens: Any) -> None:
         super().__init__(bank, group, tokens)
         assert isinstance(group.router, FixedRouter)
-        weights = torch.tensor(group.router.fixed(bank.names), device=bank.down.device)
-        self._by_row = weights.repeat(len(bank.sites))[bank.owners].to(bank.down.dtype)
+        self._by_row = group.router.weights_at(bank).flatten()[bank.owners].to(bank.down.dtype)
 
     def weigh(self, hidden: Tensor, inner: Tensor, weighted: Tensor, current: RoutingPass, recorded: Recorded) -> None:
         """Each row's own factor."""

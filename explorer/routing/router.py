@@ -140,11 +140,19 @@ class FixedRouter(Router):
     def fixed(self, names: tuple[str, ...]) -> list[float]:
         """The weight of each adapter in `names`, before those that lack a site are set to 0 there."""
 
+    def fixed_at(self, site: str, names: tuple[str, ...]) -> list[float]:
+        """The same at one site: most fixed routers know no difference between sites."""
+        return self.fixed(names)
+
+    def weights_at(self, bank: Bank) -> Float[Tensor, "sites adapters"]:
+        """The fixed weights at the sites of a bank, float32, where an adapter lacks a site too."""
+        rows = [self.fixed_at(site, bank.names) for site in bank.sites]
+        return torch.tensor(rows, dtype=torch.float32, device=bank.down.device)
+
     def decide(self, seen: Observation) -> Decision:
         """The fixed weights at every input vector; they are their own scores."""
         bank = seen.bank
-        given = torch.tensor(self.fixed(bank.names), dtype=torch.float32, device=bank.down.device)
-        weights = torch.where(bank.present, given, 0.0).expand(seen.shape)
+        weights = torch.where(bank.present, self.weights_at(bank), 0.0).expand(seen.shape)
         return Decision(weights, weights if bank.complete else weights.masked_fill(~bank.present, math.nan))
 
 

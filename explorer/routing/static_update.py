@@ -48,8 +48,7 @@ def static_update(router: FixedRouter | MergeRouter, bank: Bank) -> StaticUpdate
     """The update that a router with fixed weights, or a merge, stands for."""
     if isinstance(router, MergeRouter):
         return _merged(router, bank)
-    weights = torch.tensor(router.fixed(bank.names), device=bank.down.device)
-    by_row = weights.repeat(len(bank.sites))[bank.owners[:-1]]
+    by_row = router.weights_at(bank).flatten()[bank.owners[:-1]]
     used = by_row.nonzero().squeeze(1)
     if _is_less(len(used), bank):
         return _selected(bank, used, by_row)

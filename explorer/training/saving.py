@@ -10,19 +10,19 @@ from typing import Any
 
 import peft
 
-CARD = "card.json"
+from explorer.training.cards import CARD
 
 
-def save_adapter(model: Any, card: dict[str, Any], folder: Path) -> Path:
+def save_adapter(model: Any, name: str, card: dict[str, Any], folder: Path) -> Path:
     """Write the adapter in float16 beside its place, then rename it into place in one step."""
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)  # what a killed run left
     # Embeddings are never trained here; "auto" would ask the model hub about them at every save.
     state = peft.get_peft_model_state_dict(model, save_embedding_layers=False)
-    half = {name: value.half() for name, value in state.items()}
+    half = {key: value.half() for key, value in state.items()}
     model.save_pretrained(partial, state_dict=half, save_embedding_layers=False)
     _settle_order(partial / "adapter_config.json")
-    (partial / "README.md").write_text(_readme(card), encoding="utf-8")
+    (partial / "README.md").write_text(_readme(name, card), encoding="utf-8")
     (partial / CARD).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
     os.replace(partial, folder)
     return folder
@@ -35,8 +35,8 @@ def _settle_order(path: Path) -> None:
     path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def _readme(card: dict[str, Any]) -> str:
-    recipe = card["recipe"]
+def _readme(name: str, card: dict[str, Any]) -> str:
+    recipe, tasks = card["recipe"], [task["name"] for task in card["tasks"]]
     facts = {
         "base model": card["base_model"],
         "rank, alpha": f"{recipe['rank']}, {recipe['alpha']:g}",
@@ -47,16 +47,17 @@ def _readme(card: dict[str, Any]) -> str:
         ),
         "seed": recipe["seed"],
     }
-    table = "\n".join(f"| {name} | {value} |" for name, value in facts.items())
-    family = card["family"] or "none"
+    table = "\n".join(f"| {label} | {value} |" for label, value in facts.items())
+    listed = ", ".join(f"`{task}`" for task in tasks)
+    trained_for = f"the task {listed}" if len(tasks) == 1 else f"{len(tasks)} tasks together: {listed}"
     return f"""---
 base_model: {card["base_model"]}
 library_name: peft
 tags: [lora]
 ---
-# {card["task"]}
+# {name}
 
-A LoRA adapter for the task `{card["task"]}` (family: {family}), trained with `python -m explorer train`.
+A LoRA adapter for {trained_for} (family: {card["family"] or "none"}), trained with `python -m explorer`.
 
 | | |
 |---|---|

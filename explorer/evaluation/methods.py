@@ -1,0 +1,173 @@
+"""What is evaluated: a router on a library, or a choice that knows each task's own adapter (the oracle)."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from typing import Any
+
+from explorer.adapters.library import Library
+from explorer.errors import SettingsError
+from explorer.evaluation.record import MethodNote
+from explorer.routing.registry import ROUTERS, make_router
+from explorer.routing.router import FixedRouter, MergeRouter, Router
+from explorer.routing.setting import settings_of
+from explorer.routing.single import Single
+
+ORACLE, BEST = "oracle", "best"
+BASE_KEY = "base"
+
+
+class Method(ABC):
+    """One row of the table.
+
+    Attributes:
+        note: how the record names it.
+        identity: everything that decides what it finds, besides base model, rows and settings.
+    """
+
+    note: MethodNote
+    identity: str
+
+    @abstractmethod
+    def router(self, task: str, prompt: str) -> Router | None:
+        """The router for a prompt of a task; None where the method has none for this task."""
+
+    @property
+    def routes(self) -> bool:
+        """Whether its weights depend on the input, so that the right adapter's share is worth knowing."""
+        return False
+
+
+class RouterMethod(Method):
+    """The same router for every prompt."""
+
+    def __init__(self, router: Router, library: Library) -> None:
+        self._router = router
+        alone = router.key == BASE_KEY
+        title = "" if alone else library.title
+        self.note = MethodNote(
+            key=BASE_KEY if alone else f"{title}: {router.label}",
+            title=router.label,
+            library=title,
+            library_hash="" if alone else library.content_hash,
+        )
+        self.identity = f"{self.note.library_hash} {router_identity(router)}"
+
+    def router(self, task: str, prompt: str) -> Router:
+        """The one there is."""
+        return self._router
+
+    @property
+    def routes(self) -> bool:
+        """As its kind says."""
+        return not isinstance(self._router, FixedRouter | MergeRouter)
+
+
+class NamedMethod(Method):
+    """For each task one adapter alone.
+
+    Args:
+        library: the adapters.
+        chosen: adapter by task.
+        title, uses: how the record names it, and what it has to know.
+    """
+
+    def __init__(self, library: Library, chosen: Mapping[str, str], *, title: str, uses: str) -> None:
+        self._chosen = dict(chosen)
+        self.note = MethodNote(f"{library.title}: {title}", title, library.title, library.content_hash, uses)
+        self.identity = f"{library.content_hash} {title} {sorted(self._chosen.items())}"
+
+    def router(self, task: str, prompt: str) -> Router | None:
+        """The task's adapter alone, None where it has none."""
+        return Single(self._chosen[task]) if task in self._chosen else None
+
+
+def oracle(library: Library) -> NamedMethod:
+    """Each task's own adapter (or that of its cluster) alone; held-out tasks have none."""
+    return NamedMethod(library, own_adapters(library), title="Oracle: the task's own", uses="the task's name")
+
+
+def best_single(library: Library, chosen: Mapping[str, str]) -> NamedMethod:
+    """For each task the adapter that was best on other rows of it (see `choosing.best_adapters`)."""
+    return NamedMethod(library, chosen, title="Best single", uses="validation rows of the task")
+
+
+def own_adapters(library: Library) -> dict[str, str]:
+    """The adapter that was trained on each task, by the library's notes or by its name.
+
+    A task that several adapters claim goes to the one called like it, else to the first.
+    """
+    found: dict[str, str] = {}
+    for adapter in library.routable:
+        for task in adapter.notes.tasks or (adapter.notes.task or adapter.name,):
+            found.setdefault(task, adapter.name)
+    return found | {adapter.name: adapter.name for adapter in library.routable if adapter.name in found}
+
+
+def methods_of(library: Library, routers: Sequence[Router]) -> tuple[Method, ...]:
+    """One method for each router."""
+    return tuple(RouterMethod(router, library) for router in routers)
+
+
+def router_identity(router: Any) -> str:
+    """The router's key with every setting, or what stands for what it learned; equal for equal routers only.
+
+    Args:
+        router: any router (each is a dataclass, which its abstract class does not say).
+    """
+    known = fields(router)
+    return " ".join([router.key, *(f"{entry.name}={_settled(getattr(router, entry.name))}" for entry in known)])
+
+
+def _settled(value: Any) -> str:
+    return repr(sorted(value.items())) if isinstance(value, Mapping) else repr(value)
+
+
+SPEC = re.compile(r"(?P<key>[a-z_-]+)(?::(?P<settings>.+))?\Z", re.DOTALL)
+
+
+def router_from_spec(spec: str) -> Router:
+    """A router from `key` or `key:setting=value,setting=value`, for example `arrow:top_k=1,temperature=0.5`.
+
+    Raises:
+        SettingsError: it is not of that form, or the router does not take it.
+    """
+    found = SPEC.match(spec)
+    if found is None:
+        raise SettingsError(f"Router {spec[:60]!r}", expected="NAME or NAME:SETTING=VALUE,SETTING=VALUE")
+    key, given = found["key"], found["settings"]
+    kinds = {entry.name: entry.kind for entry in settings_of(ROUTERS[key])} if key in ROUTERS else {}
+    settings = {}
+    for part in given.split(",") if given else ():
+        name, sign, value = (piece.strip() for piece in part.partition("="))
+        if not sign or not value:
+            raise SettingsError(f"Router {spec[:60]!r}", expected="settings as NAME=VALUE", found=repr(part[:40]))
+        settings[name] = _value(kinds.get(name, ""), name, value)
+    return make_router(key, **settings)
+
+
+def _value(kind: str, name: str, text: str) -> Any:
+    flags = {"true": True, "false": False}
+    try:
+        if kind == "flag":
+            return flags[text.lower()]
+        if kind == "weights":
+            raise SettingsError(name, "cannot be given here", fix="Use --learned, or export the mix first.")
+        return {"integer": int, "number": float}.get(kind, str)(text)
+    except (KeyError, ValueError):
+        expected = {"flag": "true or false", "integer": "a whole number"}.get(kind, "a number")
+        raise SettingsError(name, expected=expected, found=repr(text[:40])) from None
+
+
+def hash_of(*parts: str) -> str:
+    """SHA-256 over texts."""
+    digest = hashlib.sha256()
+    for part in parts:
+        raw = part.encode()
+        digest.update(len(raw).to_bytes(8, "little"))
+        digest.update(raw)
+    return digest.hexdigest()

@@ -1,0 +1,85 @@
+"""The steps: AdamW, linear warm-up and decay, gradient clipping, from a checkpoint where there is one."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import transformers
+
+from explorer.errors import SettingsError
+from explorer.models.base import BaseModel
+from explorer.training.batches import Encoded, answer_losses, batch_order, collate
+from explorer.training.checkpoint import Checkpoint, Weights
+from explorer.training.events import StepDone
+from explorer.training.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Course:
+    """One training from its first step to its last: whose, on which rows, in which batches."""
+
+    name: str
+    rows: Sequence[Encoded]
+    batches: Sequence[Sequence[int]]
+    recipe: Recipe
+
+    @staticmethod
+    def of(name: str, rows: Sequence[Encoded], recipe: Recipe) -> Course:
+        """Every epoch in an order of its own, which follows from the recipe's seed."""
+        lengths = [len(row.ids) for row in rows]
+        orders = (batch_order(lengths, recipe.batch_size, recipe.seed + epoch) for epoch in range(recipe.epochs))
+        return Course(name, rows, [batch for order in orders for batch in order], recipe)
+
+
+def optimise(
+    model: Any, base: BaseModel, course: Course, checkpoint: Checkpoint, loss_before: float
+) -> Iterator[StepDone]:
+    """Take the steps that are left.
+
+    Raises:
+        SettingsError: the loss stopped being a number.
+    """
+    recipe = course.recipe
+    weights = {name: value for name, value in model.named_parameters() if value.requires_grad}
+    optimiser = torch.optim.AdamW(weights.values(), lr=recipe.learning_rate, weight_decay=0.0)
+    total = len(course.batches)
+    warmup = math.ceil(recipe.warmup_fraction * total)
+    schedule = transformers.get_linear_schedule_with_warmup(optimiser, warmup, total)
+    done = _restored(checkpoint, weights, optimiser, schedule, total)
+    model.train()
+    started = time.monotonic()
+    for step, indices in enumerate(course.batches[done:], start=done + 1):
+        batch = collate([course.rows[index] for index in indices], base.tokenizer.pad_token_id or 0, base.device)
+        with torch.autocast(base.device.type, dtype=torch.bfloat16, enabled=recipe.mixed_precision):
+            loss = answer_losses(model, batch).mean()
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise SettingsError(course.name, f"training went astray at step {step}", fix="Lower the learning rate.")
+        torch.autograd.backward(loss)
+        torch.nn.utils.clip_grad_norm_(weights.values(), recipe.gradient_clip)
+        optimiser.step()
+        schedule.step()
+        optimiser.zero_grad(set_to_none=True)
+        if checkpoint.due():
+            checkpoint.write(weights, optimiser, step, loss_before)
+        pace = (time.monotonic() - started) / (step - done)
+        yield StepDone(course.name, step, total, value, pace * (total - step))
+
+
+def _restored(
+    checkpoint: Checkpoint, weights: Weights, optimiser: torch.optim.Optimizer, schedule: Any, total: int
+) -> int:
+    """How many steps the checkpoint has taken; everything is set to where they led."""
+    note = checkpoint.note()
+    if note is None or not 0 < note[0] <= total or not checkpoint.restore(weights, optimiser):
+        return 0
+    # the learning rate is a function of the step alone: the schedule is put there without taking the steps
+    schedule.last_epoch = note[0]
+    for group, rate in zip(optimiser.param_groups, schedule.get_lr(), strict=True):
+        group["lr"] = rate
+    return note[0]
