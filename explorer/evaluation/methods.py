@@ -112,9 +112,8 @@ class LearnedMethod(Method):
             raise EvaluationError(kind.title, "was learned twice for the same task", fix="Give one of them.")
         for each in learned:
             each.check(routed)
-        self.note = MethodNote(
-            f"{library.title}: {kind.title}", kind.title, library.title, library.content_hash, kind.needs
-        )
+        key, count = f"{library.title}: {kind.title}", len(library.routable)
+        self.note = MethodNote(key, kind.title, library.title, library.content_hash, kind.needs, adapters=count)
         content = " ".join(learned_identity(each) for _, each in sorted(self._by_target.items()))
         self.identity = f"{library.content_hash} {content}"
 
