@@ -21,6 +21,7 @@ from explorer.commands import (
     record,
     results,
     route,
+    tasks,
     train,
     ui,
 )
@@ -28,7 +29,7 @@ from explorer.commands.command import Options, Parser
 from explorer.commands.terminal import printable
 from explorer.errors import ExplorerError
 
-MODULES = (ui, inspect, cluster, route, generate, evaluate, results, learn, export, train, build, record)
+MODULES = (ui, inspect, cluster, route, generate, evaluate, results, learn, export, tasks, train, build, record)
 COMMANDS = [module.COMMAND for module in MODULES]
 BAD_INPUT, INTERRUPTED = 2, 130
 
