@@ -21,6 +21,7 @@ FILE = "evaluation.json"
 MAX_BYTES = 32 << 20
 MEASURES = ("loss", "exact_match", "rouge_l")
 LOWER_IS_BETTER = frozenset({"loss"})
+ORACLE_TITLE = "Oracle: the task's own"
 TITLES = {"loss": "Loss (nats per token)", "exact_match": "Exact match", "rouge_l": "ROUGE-L"}
 
 
