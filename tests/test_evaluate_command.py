@@ -82,7 +82,7 @@ def test_a_second_library_joins_the_same_table(place: Path, tmp_path: Path, caps
     assert main(again) == 0
     shown = capsys.readouterr().out
     assert [line.split("  ")[0] for line in shown.splitlines()[2:5]] == ["Base model", "Arrow, top 4, T 1", "Uniform"]
-    assert "Held-out: means over tasks (1)" in shown
+    assert "held-out loss" in shown.splitlines()[1]
     record = json.loads((tmp_path / "evaluation.json").read_text())
     assert [method["library"] for method in record["methods"]] == ["", "library", "other"]
     assert set(record["cells"][0]["measures"]) == {"loss"}

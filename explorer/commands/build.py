@@ -102,10 +102,10 @@ def run(options: Options) -> None:
 
     plan = _plan(options, recipes)
     # Ray tells of lost workers on stdout, where with --json only the document may stand
-    with redirect_stdout(sys.stderr) if options.json else nullcontext():
-        with closing(_engine(plan, options)) as engine, closing(build(tasks, plan, engine)) as events:
-            for event in events:
-                _tell(event, options)
+    aside = redirect_stdout(sys.stderr) if options.json else nullcontext()
+    with aside, closing(_engine(plan, options)) as engine, closing(build(tasks, plan, engine)) as events:
+        for event in events:
+            _tell(event, options)
     if options.json:
         from explorer.training.manifest import read_manifest
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import explorer
 from explorer.commands.command import Command, Options, Parser, path, text, whole
 from explorer.commands.opening import add_library, base_for
-from explorer.commands.terminal import printable, report, say, say_json, say_table
+from explorer.commands.terminal import printable, report, say, say_json
 from explorer.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -300,12 +300,9 @@ def _kept(record: EvaluationRecord, folder: Path) -> EvaluationRecord:
 
 def print_record(record: EvaluationRecord) -> None:
     """The means of every method."""
-    from explorer.commands.results import summaries
+    from explorer.commands.results import print_overview
 
-    for title, table in summaries(record):
-        say(title)
-        say_table(table.header, table.rows, right=(2, 3, 4))
-        say()
+    print_overview(record)
     for sentence in record.remarks:
         say(sentence)
 

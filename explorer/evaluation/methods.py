@@ -11,7 +11,7 @@ from typing import Any
 
 from explorer.adapters.library import Library
 from explorer.errors import EvaluationError, SettingsError
-from explorer.evaluation.record import MethodNote
+from explorer.evaluation.record import ORACLE_TITLE, MethodNote
 from explorer.learning.learned import Learned
 from explorer.models.routed_model import RoutedModel
 from explorer.routing.registry import ROUTERS, make_router
@@ -150,7 +150,7 @@ def learned_identity(learned: Learned) -> str:
 
 def oracle(library: Library) -> NamedMethod:
     """Each task's own adapter (or that of its cluster) alone; held-out tasks have none."""
-    return NamedMethod(library, own_adapters(library), title="Oracle: the task's own", uses="the task's name")
+    return NamedMethod(library, own_adapters(library), title=ORACLE_TITLE, uses="the task's name")
 
 
 def best_single(library: Library, chosen: Mapping[str, str]) -> NamedMethod:

@@ -24,6 +24,7 @@ LARGEST = 1e12
 MEASURES = ("loss", "exact_match", "rouge_l")
 LOWER_IS_BETTER = frozenset({"loss"})
 METHOD_TEXTS = ("key", "title", "library", "library_hash", "uses")
+ORACLE_TITLE = "Oracle: the task's own"
 TITLES = {"loss": "Loss (nats per token)", "exact_match": "Exact match", "rouge_l": "ROUGE-L"}
 
 

@@ -12,7 +12,7 @@ from explorer.errors import BaseModelError
 from explorer.models.base import BaseModel, find_base_model
 from explorer.models.bundled import Report
 from explorer.models.shapes import known_shapes, linear_shapes
-from explorer.training.batches import Encoded, answer_losses, collate
+from explorer.training.batches import Encoded, answer_losses, batch_of
 from explorer.training.recipe import Recipe
 
 
@@ -91,5 +91,5 @@ def mean_loss(model: Any, rows: Sequence[Encoded], base: BaseModel, recipe: Reci
     total = 0.0
     for first in range(0, len(ordered), recipe.batch_size):
         part = ordered[first : first + recipe.batch_size]
-        total += float(answer_losses(model, collate(part, base.tokenizer.pad_token_id or 0, base.device)).sum())
+        total += float(answer_losses(model, batch_of(part, base)).sum())
     return total / len(ordered)

@@ -10,9 +10,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from explorer.evaluation.methods import BASE_KEY, ORACLE
 from explorer.evaluation.record import (
     LOWER_IS_BETTER,
+    ORACLE_TITLE,
     Cell,
     EvaluationRecord,
     Measure,
@@ -20,7 +20,7 @@ from explorer.evaluation.record import (
     TaskNote,
     summary,
 )
-from explorer.evaluation.table import gap_recovered
+from explorer.evaluation.table import ends, gap_recovered
 from explorer.ui.evaluation_view import PARTS, Part
 
 MOST_METHODS = 60
@@ -120,36 +120,31 @@ def cells_by_method(record: EvaluationRecord) -> dict[str, dict[str, Cell]]:
 
 def is_base(method: MethodNote) -> bool:
     """Whether this is the base model alone."""
-    return method.key == BASE_KEY or not (method.library or method.library_hash)
+    return not method.library
 
 
 def is_oracle(method: MethodNote) -> bool:
     """Whether this is told each task's own adapter."""
-    return method.title.casefold().startswith(ORACLE)
-
-
-def oracle_of(record: EvaluationRecord) -> MethodNote | None:
-    """The oracle that gaps are measured to: the record's first."""
-    return next((method for method in record.methods if is_oracle(method)), None)
+    return method.title == ORACLE_TITLE
 
 
 def _gaps(record: EvaluationRecord) -> dict[str, float]:
     """How much of the way from base to oracle each method goes, by key; nothing unless the oracle is better."""
-    base = next((method for method in record.methods if is_base(method)), None)
-    oracle = oracle_of(record)
-    if base is None or oracle is None:
+    found = ends(record)
+    if found is None:
         return {}
+    first, last = found
     cells = cells_by_method(record)
-    ends = [cell for method in (base, oracle) for cell in cells.get(method.key, {}).values()]
-    few = replace(record, cells=tuple(ends))
-    worst, best = (summary(few, one.key, "loss", held_out=False) for one in (base, oracle))
+    both = [cell for method in found for cell in cells.get(method.key, {}).values()]
+    few = replace(record, cells=tuple(both))
+    worst, best = (summary(few, one.key, "loss", held_out=False) for one in found)
     if worst is None or best is None or best.mean >= worst.mean:
         return {}
-    found = {}
+    gaps = {}
     for method in record.methods[:MOST_METHODS]:
-        few = replace(record, cells=(*ends, *cells.get(method.key, {}).values()))
-        found[method.key] = gap_recovered(few, method.key, base=base.key, oracle=oracle.key)
-    return {key: gap for key, gap in found.items() if gap is not None}
+        few = replace(record, cells=(*both, *cells.get(method.key, {}).values()))
+        gaps[method.key] = gap_recovered(few, method.key, base=first.key, oracle=last.key)
+    return {key: gap for key, gap in gaps.items() if gap is not None}
 
 
 Best = tuple[int | None, int | None]
