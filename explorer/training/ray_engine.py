@@ -7,7 +7,7 @@ again goes on from the checkpoint there.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import replace
 from typing import Any, final
 
@@ -53,7 +53,7 @@ class RayEngine(Engine):
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise SettingsError("Ray", f"cannot be started ({reason})", fix="Check RAY_ADDRESS.") from error
 
-    def run(self, jobs: Sequence[Job]) -> Iterator[StepDone | AdapterTrained]:
+    def run(self, jobs: Sequence[Job]) -> Generator[StepDone | AdapterTrained]:
         """Train the jobs, the longest first."""
         ray = self._ray
         if not jobs:
@@ -79,12 +79,12 @@ class RayEngine(Engine):
 
     def _result(self, reference: Any, name: str) -> AdapterTrained:
         try:
-            result: AdapterTrained | ExplorerError = self._ray.get(reference)
+            result: AdapterTrained | ExplorerError | OSError = self._ray.get(reference)
         except self._ray.exceptions.RayTaskError:  # what the task itself raised: a bug, to be seen as it is
             raise
         except self._ray.exceptions.RayError as error:
             raise _lost(name, error) from error
-        if isinstance(result, ExplorerError):
+        if isinstance(result, Exception):
             raise result
         return result
 
@@ -110,7 +110,7 @@ class Mailbox:
         return events
 
 
-def train_remotely(job: Job, base_model: str, threads: int, mailbox: Any) -> AdapterTrained | ExplorerError:
+def train_remotely(job: Job, base_model: str, threads: int, mailbox: Any) -> AdapterTrained | ExplorerError | OSError:
     """Train one adapter in a task of the cluster."""
     import torch  # noqa: PLC0415 - in the task's own process
 
@@ -135,7 +135,7 @@ def train_remotely(job: Job, base_model: str, threads: int, mailbox: Any) -> Ada
                 ray.get(told)  # they arrive in order: when the last is there, all are
                 return event
             told = mailbox.put.remote(event)
-    except ExplorerError as error:
+    except (ExplorerError, OSError) as error:
         return error
     raise AssertionError("a training ends with its adapter")
 
