@@ -7,15 +7,18 @@ again goes on from the checkpoint there.
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Generator, Sequence
 from dataclasses import replace
 from typing import Any, final
 
+from explorer.adapters.wording import shown
 from explorer.errors import ExplorerError, SettingsError
 from explorer.training.engine import LOST_WORKERS, Engine, longest_first, threads_of
 from explorer.training.events import AdapterTrained, StepDone
 from explorer.training.trainer import Job
 
+PATIENCE = 10.0  # seconds for the cluster to answer
 POLL = 0.5  # seconds between two looks at what has come in
 CORES_OF_A_TASK = 4  # where nobody says how many tasks there may be
 
@@ -45,8 +48,10 @@ class RayEngine(Engine):
 
     def _start(self, workers: int | None) -> None:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        address = os.environ.get("RAY_ADDRESS", "")
+        _check_reachable(address)
         quiet = {"log_to_driver": False, "logging_level": "ERROR"}
-        here = {} if os.environ.get("RAY_ADDRESS") else {"num_cpus": workers, "include_dashboard": False}
+        here = {} if address else {"num_cpus": workers, "include_dashboard": False}
         try:
             self._ray.init(**quiet, **here)
         except Exception as error:  # Ray raises many kinds when it cannot start or find a cluster
@@ -146,6 +151,19 @@ def _lost(name: str, error: Exception) -> SettingsError:
         f"lost its worker {LOST_WORKERS + 1} times ({type(error).__name__})",
         fix="Memory may be short: use fewer workers, and run the same command again.",
     )
+
+
+def _check_reachable(address: str) -> None:
+    """Refuse a `host:port` where nothing listens at once; Ray itself would try for minutes."""
+    host, _, port = address.rpartition(":")
+    if not host or "/" in host or not port.isdigit():
+        return  # "auto", "local", "ray://...": Ray knows what to do
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), PATIENCE).close()
+    except (OSError, OverflowError, UnicodeError) as error:
+        raise SettingsError(
+            "Ray", f"cannot be reached at {shown(address)}", fix="Start it there, or correct RAY_ADDRESS."
+        ) from error
 
 
 def _import_ray() -> Any:

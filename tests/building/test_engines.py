@@ -130,6 +130,15 @@ def test_without_ray_it_is_said_how_to_get_it(monkeypatch):
         RayEngine("base")
 
 
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "127.0.0.1:99999", "[::1]:1"])
+def test_a_cluster_that_is_not_there_is_told_at_once(address, monkeypatch):
+    pytest.importorskip("ray")
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    with pytest.raises(SettingsError) as raised:
+        RayEngine("base")
+    assert raised.value.sentence == (f"Ray: cannot be reached at {address}. Start it there, or correct RAY_ADDRESS.")
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # Ray's own
 def test_ray_makes_the_same_adapters_and_a_lost_worker_loses_nothing(base_folder, sets, expected, tmp_path):
