@@ -25,6 +25,9 @@ RECIPE_OPTIONS = {  # field of the recipe -> (type, help)
     "dropout": (float, "of the adapters' inputs"),
     "batch_size": (int, "rows a step"),
     "learning_rate": (float, "of AdamW, at its peak"),
+    "warmup_fraction": (float, "share of the steps over which the learning rate rises"),
+    "gradient_clip": (float, "largest norm of a step's gradient"),
+    "max_tokens": (int, "longest row, prompt and answer; longer ones are left out"),
     "seed": (int, "of the initial A, the same for all adapters, of the order of rows, and of random clusters"),
 }
 STEPS_BETWEEN_LINES = 10
@@ -70,6 +73,9 @@ def _add_clusters(parser: Parser) -> None:
         default="update",
         help="compare the private adapters' updates, or their raw factors as the paper's code does",
     )
+    parser.add_argument(
+        "--sparsity", metavar="S", type=number(0.0, 1.0), default=0.5, help="parameters: share of entries zeroed (0.5)"
+    )
     parser.add_argument("--cluster-seed", metavar="N", type=SEED, default=42, help="of KMeans (42)")
 
 
@@ -102,8 +108,16 @@ def run(options: Options) -> None:
 
     plan = _plan(options, recipes)
     # Ray tells of lost workers on stdout, where with --json only the document may stand
+<<<<<<< HEAD
     aside = redirect_stdout(sys.stderr) if options.json else nullcontext()
     with aside, closing(_engine(plan, options)) as engine, closing(build(tasks, plan, engine)) as events:
+=======
+    with (
+        redirect_stdout(sys.stderr) if options.json else nullcontext(),
+        closing(_engine(plan, options)) as engine,
+        closing(build(tasks, plan, engine)) as events,
+    ):
+>>>>>>> w-build
         for event in events:
             _tell(event, options)
     if options.json:
@@ -150,6 +164,7 @@ def _plan(options: Options, recipes: Preset) -> BuildPlan:
         n_clusters=options.clusters,
         cluster_file=options.cluster_file,
         measure=options.measure,
+        sparsity=options.sparsity,
         cluster_seed=options.cluster_seed,
         checkpoint_seconds=options.checkpoint_seconds,
     )

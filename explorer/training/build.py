@@ -7,7 +7,7 @@ what is complete, goes on from the last checkpoint, and ends with the same bytes
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -93,12 +93,12 @@ def build(tasks: Sequence[Task], plan: BuildPlan, engine: Engine) -> Generator[B
     trained = sorted((task for task in tasks if not task.held_out), key=lambda task: task.name)
     if not trained:
         raise TaskDataError("Build", "has no task with training rows", fix='Mark some rows as "split": "train".')
+    common = head(trained, plan.base_model)
+    check_manifest(plan.output, common)
     with ExitStack() as locks:
         for name in plan.wanted:
             make_output(plan.folder(name))
             locks.enter_context(folder_lock(plan.folder(name)))
-        common = head(trained, plan.base_model)
-        check_manifest(plan.output, common)
         progress = Progress({name: _expected(name, trained, plan) for name in plan.wanted})
         for name in plan.wanted:
             yield from _build_stage(stage_of(name, trained, plan), plan, engine, progress, common)
@@ -124,14 +124,15 @@ def _build_stage(
         removed(folder / chosen.name)
         yield _ready(stage, chosen, cards[chosen.name], adopted=True)
     sets = {chosen.name: chosen for chosen in todo}
-    for event in engine.run([Job(chosen, recipe, folder, plan.checkpoint_seconds) for chosen in todo]):
-        match event:
-            case StepDone():
-                progress.step(stage.name, event.name, event.step, event.steps)
-                yield Advanced(stage.name, event, progress.done, progress.total, progress.seconds_left)
-            case AdapterTrained():
-                cards[event.name] = event.card
-                yield _ready(stage, sets[event.name], event.card, adopted=False)
+    with closing(engine.run([Job(chosen, recipe, folder, plan.checkpoint_seconds) for chosen in todo])) as events:
+        for event in events:
+            match event:
+                case StepDone():
+                    progress.step(stage.name, event.name, event.step, event.steps)
+                    yield Advanced(stage.name, event, progress.done, progress.total, progress.seconds_left)
+                case AdapterTrained():
+                    cards[event.name] = event.card
+                    yield _ready(stage, sets[event.name], event.card, adopted=False)
     write_library_files(folder, stage, plan.base_model, recipe, cards)
     write_stage(plan.output, common, stage.name, stage_entry(stage, plan, cards))
     yield StageDone(stage.name, folder)

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from explorer.training.whole_files import clear_scratch, scratch_beside
@@ -96,7 +96,9 @@ class Checkpoint:
             tensors |= {f"{name}.{moment}": state[moment] for moment in MOMENTS if moment in state}
         note = {"identity": self.identity, "step": step, "loss_before": loss_before}
         scratch = scratch_beside(self.path)
-        save_file({name: value.contiguous() for name, value in tensors.items()}, scratch, {NOTE: json.dumps(note)})
+        # not by save_file: it has a temporary file of its own, which a kill would leave behind under an unknown name
+        raw = save({name: value.contiguous() for name, value in tensors.items()}, {NOTE: json.dumps(note)})
+        scratch.write_bytes(raw)
         os.replace(scratch, self.path)
         self._written = time.monotonic()
 

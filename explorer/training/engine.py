@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 
 from explorer.training.events import AdapterTrained, StepDone
 from explorer.training.plan import planned_steps
@@ -21,7 +21,7 @@ class Engine(ABC):
     """Runs training jobs on some machine or machines; close it at the end."""
 
     @abstractmethod
-    def run(self, jobs: Sequence[Job]) -> Iterator[StepDone | AdapterTrained]:
+    def run(self, jobs: Sequence[Job]) -> Generator[StepDone | AdapterTrained]:
         """Train every job's adapter into its folder, in any order.
 
         Closing the iterator stops what is under way; what is complete stays.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import final
 
 from explorer.models.base import BaseModel
@@ -24,7 +24,7 @@ class LocalEngine(Engine):
         self._load = load
         self._base: BaseModel | None = None
 
-    def run(self, jobs: Sequence[Job]) -> Iterator[StepDone | AdapterTrained]:
+    def run(self, jobs: Sequence[Job]) -> Generator[StepDone | AdapterTrained]:
         """Train the jobs in order."""
         for job in jobs:
             self._base = self._base or self._load()

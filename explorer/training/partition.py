@@ -24,7 +24,9 @@ class Partition:
     facts: Mapping[str, object]
 
 
-def mbc_partition(private: Path, names: Sequence[str], *, n_clusters: int | None, measure: str, seed: int) -> Partition:
+def mbc_partition(
+    private: Path, names: Sequence[str], *, n_clusters: int | None, measure: str, sparsity: float, seed: int
+) -> Partition:
     """Cluster the private adapters in `private/<name>` (paper, section 3.1).
 
     Args:
@@ -32,13 +34,14 @@ def mbc_partition(private: Path, names: Sequence[str], *, n_clusters: int | None
         names: of the tasks.
         n_clusters: K, clamped to what can be told apart; None takes the K of the highest silhouette.
         measure: of likeness, see :mod:`explorer.analysis.similarity`.
+        sparsity: of the measure "parameters".
         seed: of k-means.
 
     Raises:
         LibraryError: the library cannot be read.
     """
     with open_folder(private) as library:
-        alike = similarity([library[name] for name in sorted(names)], measure=measure)
+        alike = similarity([library[name] for name in sorted(names)], measure, sparsity)
         found = cluster(alike, n_clusters=n_clusters, seed=seed)
     silhouettes = {str(k): round(value, DIGITS) for k, value in sorted(found.silhouettes.items())}
     facts = {

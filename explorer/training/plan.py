@@ -31,7 +31,7 @@ class BuildPlan:
         stages: of `STAGES`; () takes all that the other settings allow.
         n_clusters: of MBC; None takes the K of the highest silhouette.
         cluster_file: clusters that take the place of MBC's.
-        measure: of likeness between private adapters.
+        measure, sparsity: of likeness between private adapters, see :mod:`explorer.analysis.similarity`.
         cluster_seed: of k-means.
         checkpoint_seconds: between two checkpoints within an adapter.
 
@@ -47,6 +47,7 @@ class BuildPlan:
     n_clusters: int | None = None
     cluster_file: Path | None = None
     measure: str = "update"
+    sparsity: float = 0.5
     cluster_seed: int = 42
     checkpoint_seconds: float = CHECKPOINT_SECONDS
 

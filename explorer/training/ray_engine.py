@@ -7,15 +7,18 @@ again goes on from the checkpoint there.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+import socket
+from collections.abc import Generator, Sequence
 from dataclasses import replace
 from typing import Any, final
 
+from explorer.adapters.wording import shown
 from explorer.errors import ExplorerError, SettingsError
 from explorer.training.engine import LOST_WORKERS, Engine, longest_first, threads_of
 from explorer.training.events import AdapterTrained, StepDone
 from explorer.training.trainer import Job
 
+PATIENCE = 10.0  # seconds for the cluster to answer
 POLL = 0.5  # seconds between two looks at what has come in
 CORES_OF_A_TASK = 4  # where nobody says how many tasks there may be
 
@@ -45,15 +48,17 @@ class RayEngine(Engine):
 
     def _start(self, workers: int | None) -> None:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        address = os.environ.get("RAY_ADDRESS", "")
+        _check_reachable(address)
         quiet = {"log_to_driver": False, "logging_level": "ERROR"}
-        here = {} if os.environ.get("RAY_ADDRESS") else {"num_cpus": workers, "include_dashboard": False}
+        here = {} if address else {"num_cpus": workers, "include_dashboard": False}
         try:
             self._ray.init(**quiet, **here)
         except Exception as error:  # Ray raises many kinds when it cannot start or find a cluster
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise SettingsError("Ray", f"cannot be started ({reason})", fix="Check RAY_ADDRESS.") from error
 
-    def run(self, jobs: Sequence[Job]) -> Iterator[StepDone | AdapterTrained]:
+    def run(self, jobs: Sequence[Job]) -> Generator[StepDone | AdapterTrained]:
         """Train the jobs, the longest first."""
         ray = self._ray
         if not jobs:
@@ -79,12 +84,12 @@ class RayEngine(Engine):
 
     def _result(self, reference: Any, name: str) -> AdapterTrained:
         try:
-            result: AdapterTrained | ExplorerError = self._ray.get(reference)
+            result: AdapterTrained | ExplorerError | OSError = self._ray.get(reference)
         except self._ray.exceptions.RayTaskError:  # what the task itself raised: a bug, to be seen as it is
             raise
         except self._ray.exceptions.RayError as error:
             raise _lost(name, error) from error
-        if isinstance(result, ExplorerError):
+        if isinstance(result, Exception):
             raise result
         return result
 
@@ -110,7 +115,7 @@ class Mailbox:
         return events
 
 
-def train_remotely(job: Job, base_model: str, threads: int, mailbox: Any) -> AdapterTrained | ExplorerError:
+def train_remotely(job: Job, base_model: str, threads: int, mailbox: Any) -> AdapterTrained | ExplorerError | OSError:
     """Train one adapter in a task of the cluster."""
     import torch  # noqa: PLC0415 - in the task's own process
 
@@ -135,7 +140,7 @@ def train_remotely(job: Job, base_model: str, threads: int, mailbox: Any) -> Ada
                 ray.get(told)  # they arrive in order: when the last is there, all are
                 return event
             told = mailbox.put.remote(event)
-    except ExplorerError as error:
+    except (ExplorerError, OSError) as error:
         return error
     raise AssertionError("a training ends with its adapter")
 
@@ -146,6 +151,19 @@ def _lost(name: str, error: Exception) -> SettingsError:
         f"lost its worker {LOST_WORKERS + 1} times ({type(error).__name__})",
         fix="Memory may be short: use fewer workers, and run the same command again.",
     )
+
+
+def _check_reachable(address: str) -> None:
+    """Refuse a `host:port` where nothing listens at once; Ray itself would try for minutes."""
+    host, _, port = address.rpartition(":")
+    if not host or "/" in host or not port.isdigit():
+        return  # "auto", "local", "ray://...": Ray knows what to do
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), PATIENCE).close()
+    except (OSError, OverflowError, UnicodeError) as error:
+        raise SettingsError(
+            "Ray", f"cannot be reached at {shown(address)}", fix="Start it there, or correct RAY_ADDRESS."
+        ) from error
 
 
 def _import_ray() -> Any:

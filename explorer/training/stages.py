@@ -55,6 +55,7 @@ def _partition(name: str, tasks: Sequence[Task], plan: BuildPlan) -> Partition:
             names,
             n_clusters=plan.n_clusters,
             measure=plan.measure,
+            sparsity=plan.sparsity,
             seed=plan.cluster_seed,
         )
     return random_partition(names, len(found.members), plan.together.seed) if name == RANDOM else found

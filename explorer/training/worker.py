@@ -26,7 +26,7 @@ from explorer.training.trainer import Job, train
 class Refused:
     """The job cannot be done."""
 
-    error: ExplorerError
+    error: ExplorerError | OSError
 
 
 def serve(connection: Connection, base_model: str, threads: int) -> None:
@@ -47,7 +47,7 @@ def serve(connection: Connection, base_model: str, threads: int) -> None:
             check_targets(base, job.recipe)
             for event in train(base, job):
                 connection.send(event)
-        except ExplorerError as error:
+        except (ExplorerError, OSError) as error:
             connection.send(Refused(error))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
@@ -43,7 +43,7 @@ class WorkersEngine(Engine):
         self._count = workers
         self._workers: list[_Worker] = []
 
-    def run(self, jobs: Sequence[Job]) -> Iterator[StepDone | AdapterTrained]:
+    def run(self, jobs: Sequence[Job]) -> Generator[StepDone | AdapterTrained]:
         """Train the jobs, the longest first. A job whose worker dies is given to a new one, from its checkpoint."""
         waiting, lost = deque(longest_first(jobs)), Counter[str]()
         try:

@@ -14,8 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
-from test_build import PRIVATE, contents
-from test_training import base_folder, weights_of  # noqa: F401 - a fixture
+from build_samples import PRIVATE, contents, weights_of
 from tiny_trainable import write_tasks
 
 from explorer.errors import BaseModelError, SettingsError
@@ -46,7 +45,7 @@ def sets(tmp_path_factory) -> list[TrainingSet]:
 
 
 @pytest.fixture(scope="module")
-def expected(base_folder, sets, tmp_path_factory) -> Path:  # noqa: F811
+def expected(base_folder, sets, tmp_path_factory) -> Path:
     """The folder of the local engine's adapters."""
     output = tmp_path_factory.mktemp("expected")
     threads = torch.get_num_threads()
@@ -72,6 +71,10 @@ def trained_with_a_loss(engine: Engine, jobs: list[Job], victim: Callable[[], ps
     return events
 
 
+def workers() -> list[psutil.Process]:
+    return [child for child in psutil.Process().children() if "spawn_main" in " ".join(child.cmdline())]
+
+
 def check_same(output: Path, expected: Path) -> None:
     assert sorted(path.name for path in output.iterdir()) == ["both", "copy", "next"]
     for name in ("both", "copy", "next"):
@@ -83,16 +86,16 @@ def check_same(output: Path, expected: Path) -> None:
         assert cards[0]["loss_after"] == pytest.approx(cards[1]["loss_after"], abs=1e-3)
 
 
-def test_workers_make_the_same_adapters_and_a_lost_one_loses_nothing(base_folder, sets, expected, tmp_path):  # noqa: F811
+def test_workers_make_the_same_adapters_and_a_lost_one_loses_nothing(base_folder, sets, expected, tmp_path):
     with closing(WorkersEngine(str(base_folder), 2)) as engine:
-        events = trained_with_a_loss(engine, jobs_for(sets, tmp_path), lambda: psutil.Process().children()[-1])
+        events = trained_with_a_loss(engine, jobs_for(sets, tmp_path), lambda: workers()[-1])
         trained = [event.name for event in events if isinstance(event, AdapterTrained)]
         assert sorted(trained) == ["both", "copy", "next"]
         check_same(tmp_path, expected)
         assert contents(tmp_path) == contents(expected)
         with pytest.raises(BaseModelError, match="has no linear modules called nosuch"):
             list(engine.run(jobs_for(sets[:1], tmp_path / "no", replace(RECIPE, target_modules=("nosuch",)))))
-    assert not [child for child in psutil.Process().children() if "serve" in " ".join(child.cmdline())]
+    assert not workers()
 
 
 def test_a_job_that_loses_every_worker_ends_the_build(sets, tmp_path, monkeypatch):
@@ -127,9 +130,18 @@ def test_without_ray_it_is_said_how_to_get_it(monkeypatch):
         RayEngine("base")
 
 
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "127.0.0.1:99999", "[::1]:1"])
+def test_a_cluster_that_is_not_there_is_told_at_once(address, monkeypatch):
+    pytest.importorskip("ray")
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    with pytest.raises(SettingsError) as raised:
+        RayEngine("base")
+    assert raised.value.sentence == (f"Ray: cannot be reached at {address}. Start it there, or correct RAY_ADDRESS.")
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # Ray's own
-def test_ray_makes_the_same_adapters_and_a_lost_worker_loses_nothing(base_folder, sets, expected, tmp_path):  # noqa: F811
+def test_ray_makes_the_same_adapters_and_a_lost_worker_loses_nothing(base_folder, sets, expected, tmp_path):
     pytest.importorskip("ray")
 
     def task_process() -> psutil.Process:
@@ -143,4 +155,4 @@ def test_ray_makes_the_same_adapters_and_a_lost_worker_loses_nothing(base_folder
         check_same(tmp_path, expected)
         with pytest.raises(SettingsError, match="no: is not seen by a machine of the cluster"):
             list(engine.run(jobs_for(sets[:1], tmp_path / "no")))
-    assert not psutil.Process().children()
+    assert not [child for child in psutil.Process().children() if "ray" in " ".join(child.cmdline())]
