@@ -108,16 +108,8 @@ def run(options: Options) -> None:
 
     plan = _plan(options, recipes)
     # Ray tells of lost workers on stdout, where with --json only the document may stand
-<<<<<<< HEAD
     aside = redirect_stdout(sys.stderr) if options.json else nullcontext()
     with aside, closing(_engine(plan, options)) as engine, closing(build(tasks, plan, engine)) as events:
-=======
-    with (
-        redirect_stdout(sys.stderr) if options.json else nullcontext(),
-        closing(_engine(plan, options)) as engine,
-        closing(build(tasks, plan, engine)) as events,
-    ):
->>>>>>> w-build
         for event in events:
             _tell(event, options)
     if options.json:
