@@ -6,6 +6,7 @@ and prints the exit codes of the runs that were not killed, and how often there 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -41,27 +42,38 @@ def ended(process: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
 
 
+def wait_for_a_step(folder: Path) -> None:
+    """Until there is a checkpoint that was not there before, or for a minute."""
+    began, until = time.time(), time.monotonic() + 60
+    while time.monotonic() < until:
+        time.sleep(0.001)
+        for path in folder.glob("*/.*.checkpoint.safetensors"):
+            with contextlib.suppress(OSError):  # it is replaced and removed all the time
+                if path.stat().st_mtime > began:
+                    return
+
+
 def run() -> None:
     warnings.simplefilter("ignore")
-    tasks, base, folder = sys.argv[1:4]
+    tasks, base, folder = sys.argv[1], sys.argv[2], Path(sys.argv[3])
     chance, kills = random.Random(int(sys.argv[4])), int(sys.argv[5])
 
     def command(name: str) -> list[str]:
-        return ["build", tasks, "--base", base, "--output", str(Path(folder) / name), *OPTIONS]
+        return ["build", tasks, "--base", base, "--output", str(folder / name), *OPTIONS]
 
-    started = time.monotonic()
     codes = [ended(start(command("undisturbed")))]
-    span = time.monotonic() - started
     killed, checkpoints = [], 0
-    for _ in range(kills):
+    for number in range(kills):
         process = start(command("killed"))
-        time.sleep(chance.uniform(0.1, 0.5) * span)
+        if number % 3 < 2:
+            wait_for_a_step(folder / "killed")
+        time.sleep(chance.uniform(0.0, 0.05))
         os.kill(process, signal.SIGKILL)
         killed.append(ended(process))
-        checkpoints += bool(list((Path(folder) / "killed").glob("*/.*.checkpoint.safetensors")))
+        checkpoints += bool(list((folder / "killed").glob("*/.*.checkpoint.safetensors")))
     codes.append(ended(start(command("killed"))))
     process = start(command("interrupted"))
-    time.sleep(0.5 * span)
+    wait_for_a_step(folder / "interrupted")
     os.kill(process, signal.SIGINT)
     interrupted = ended(process)
     codes.append(ended(start(command("interrupted"))))

@@ -182,13 +182,13 @@ def test_a_stopped_training_ends_as_an_undisturbed_one(damage, base, tasks, tmp_
 def test_a_build_killed_at_random_moments_ends_as_an_undisturbed_one(tasks_folder, base_folder, tmp_path):
     script = [sys.executable, str(ROOT / "tests" / "building" / "killed_builds.py")]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    command = [*script, str(tasks_folder), str(base_folder), str(tmp_path), "4", "6"]
+    command = [*script, str(tasks_folder), str(base_folder), str(tmp_path), "4", "8"]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
 
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     assert result["codes"] == [0, 0, 0]
-    assert result["killed"] == [-9] * 6
+    assert result["killed"].count(-9) >= 4, result
     assert result["checkpoints"] > 0
     assert result["interrupted"] == 130
     undisturbed = contents(tmp_path / "undisturbed")
