@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from explorer.learning.store import KINDS
 
 SITES = {f"model.layers.{layer}.self_attn.q_proj": (2, 32, 32) for layer in (0, 1)}
 FAST = {
-    "centroid": ["--examples", "2"],
+    "centroid": ["--examples", "2", "--temperature", "0.1"],
     "predictor": ["--examples", "6", "--strength", "10"],
     "phatgoose": ["--examples", "4", "--steps", "2", "--batch-size", "2", "--learning-rate", "0.01"],
     "lorahub": ["--examples", "2", "--evaluations", "3", "--target", "next"],
@@ -34,6 +35,12 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_adapter(folder / "library" / name, SITES, seed=seed, base_model=str(base))
     write_tasks(folder / "tasks", rows=10)
     return folder
+
+
+def umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def words(place: Path, router: str, output: Path, *more: str) -> list[str]:
@@ -56,6 +63,7 @@ def test_every_router_is_learned_and_told(
         return
     facts = json.loads((output / "learned.json").read_text())
     assert facts["settings"]["seed"] == 1
+    assert {path.stat().st_mode & 0o777 for path in output.iterdir()} == {0o666 & ~umask()}
     assert facts["left_out"] == (["poet"] if router in OF_EVERY_ADAPTER else [])
     assert ("Without examples, so never chosen: poet" in out) == (router in OF_EVERY_ADAPTER)
     assert main(["route", str(place / "library"), "copy a", "--learned", str(output), "--json"]) == 0

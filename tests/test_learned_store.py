@@ -217,6 +217,15 @@ def test_a_predictor_for_another_width_is_told(
         load_learned(folder, routed.library).router_for(PROMPT, routed)
 
 
+def test_a_temperature_that_no_router_takes_is_told(folder: Path, routed: RoutedModel) -> None:
+    for value in (0, "hot", True):
+        edit(folder, settings={"temperature": value})
+        with pytest.raises(SettingsError, match="Temperature T: expected a number from"):
+            load_learned(folder, routed.library).router_for(PROMPT, routed)
+    edit(folder, settings={"temperature": 0.25})
+    assert load_learned(folder, routed.library).router_for(PROMPT, routed).label == "Centroid matching, T 0.25"
+
+
 def test_names_that_would_turn_a_terminal_round_are_cleaned(folder: Path, routed: RoutedModel) -> None:
     edit(folder, base_model="tiny/\x1b[2Jllama", settings={"\u202enote": "a\x07b"})
     found = load_learned(folder, routed.library)

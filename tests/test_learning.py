@@ -404,6 +404,8 @@ def test_settings_out_of_bounds_are_told(tiny: Tiny) -> None:
     routed = routed_of(tiny("llama"))
     with pytest.raises(SettingsError, match="per: expected layer or module, found 'head'"):
         learn_mixture(routed, TASKS[0], per="head")
+    with pytest.raises(SettingsError, match="Temperature T: expected"):
+        learn_centroids(routed, TASKS, temperature=0.0)
     with pytest.raises(SettingsError, match="steps: expected 1 to"):
         learn_gates(routed, TASKS, steps=0)
     with pytest.raises(SettingsError, match="evaluations: expected at least 1, found 0"):

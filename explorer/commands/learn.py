@@ -44,6 +44,7 @@ SETTINGS: Mapping[str, tuple[str, Callable[[str], Any], str]] = {
     "evaluations": ("N", whole(1, 1_000_000), "lorahub: of the loss"),
     "batch_size": ("N", whole(1, 4096), "rows a step"),
     "learning_rate": ("X", number(1e-9, 100.0), "phatgoose, mixture, finetune"),
+    "temperature": ("T", number(1e-6, 1e6), "centroid: of the softmax, on top of the root of the width (1)"),
     "strength": ("C", number(1e-6, 1e6), "predictor: inverse of the penalty on large coefficients"),
     "per": (
         "WHAT",

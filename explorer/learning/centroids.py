@@ -32,7 +32,7 @@ class LearnedCentroids(LearnedVectors):
 
     def router(self) -> Router:
         """Centroid matching over all adapters."""
-        return Centroid(vectors=self.vectors)
+        return Centroid(vectors=self.vectors, temperature=self.facts.settings.get("temperature", 1.0))
 
 
 def learn_centroids(
@@ -40,6 +40,7 @@ def learn_centroids(
     tasks: Sequence[Task],
     *,
     examples: int = 10,
+    temperature: float = 1.0,
     chat: bool = True,
     seed: int = 0,
     watch: Watch = SILENT,
@@ -47,12 +48,15 @@ def learn_centroids(
     """p_e: the unit mean of h at the last prompt token, over `examples` training prompts of the adapter's own tasks.
 
     h is the input that the site has in the base model alone, without any adapter. An adapter of several tasks takes
-    examples of each in turn. An adapter without examples is left out (weight 0).
+    examples of each in turn. An adapter without examples is left out (weight 0). `temperature` is that of the router's
+    softmax, on top of sqrt(d_in): on models whose inputs are short a small one is needed to tell adapters apart.
 
     Raises:
         LearningError: no adapter has examples.
         LearningStopped: `watch` said so.
+        SettingsError: the temperature is out of its bounds.
     """
+    Centroid(vectors=PerSite((), {}), temperature=temperature)  # refused now where it would be in the end
     own = tasks_by_adapter(routed, tasks)
     centres = []
     for done, (name, its) in enumerate(own.items()):
@@ -65,7 +69,7 @@ def learn_centroids(
         for site in bank.sites
     }
     used = [task for task in tasks if any(task in its for its in own.values())]
-    settings = {"examples": examples, "chat": chat, "seed": seed}
+    settings = {"examples": examples, "temperature": temperature, "chat": chat, "seed": seed}
     return LearnedCentroids(facts_of(routed, tuple(own), used, settings), PerSite(tuple(own), by_site))
 
 

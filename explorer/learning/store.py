@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from explorer.adapters.library import Library
@@ -47,7 +47,7 @@ def save_learned(learned: Learned, folder: Path) -> Path:
     """
     tensors = {name: value.float().contiguous().clone() for name, value in learned.tensors().items()}
     with whole_folder(folder, sum(value.nbytes for value in tensors.values())) as scratch:
-        save_file(tensors, scratch / NUMBERS)
+        (scratch / NUMBERS).write_bytes(save(tensors))  # save_file would make it a private file
         facts = {"format": FORMAT, "router": learned.key, **asdict(learned.facts), "sha256": _sha256(scratch / NUMBERS)}
         (scratch / FACTS).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     return folder
