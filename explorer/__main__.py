@@ -10,15 +10,27 @@ import warnings
 from collections.abc import Sequence
 from io import TextIOWrapper
 
-from explorer.commands import cluster, evaluate, export, generate, inspect, learn, record, results, route, train, ui
+from explorer.commands import (
+    build,
+    cluster,
+    evaluate,
+    export,
+    generate,
+    inspect,
+    learn,
+    record,
+    results,
+    route,
+    tasks,
+    train,
+    ui,
+)
 from explorer.commands.command import Options, Parser
 from explorer.commands.terminal import printable
 from explorer.errors import ExplorerError
 
-COMMANDS = [
-    module.COMMAND
-    for module in (ui, inspect, cluster, route, generate, evaluate, results, learn, export, train, record)
-]
+MODULES = (ui, inspect, cluster, route, generate, evaluate, results, learn, export, tasks, train, build, record)
+COMMANDS = [module.COMMAND for module in MODULES]
 BAD_INPUT, INTERRUPTED = 2, 130
 
 

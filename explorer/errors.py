@@ -6,6 +6,9 @@ puts it on the status line and the command line prints it and exits with code 2.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 
 class ExplorerError(Exception):
     """Something that the user can put right.
@@ -35,6 +38,10 @@ class ExplorerError(Exception):
         text = (", " if self.problem else " ").join(parts).rstrip(". ")
         whole = f"{text}. {self.fix}" if self.fix else f"{text}."
         return " ".join(whole.split())
+
+    def __reduce__(self) -> tuple[Callable[..., ExplorerError], tuple[str, str]]:
+        """How it travels to another process: with its parts, not as one sentence."""
+        return partial(type(self), expected=self.expected, found=self.found, fix=self.fix), (self.where, self.problem)
 
 
 class AdapterFormatError(ExplorerError):

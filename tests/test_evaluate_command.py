@@ -82,7 +82,7 @@ def test_a_second_library_joins_the_same_table(place: Path, tmp_path: Path, caps
     assert main(again) == 0
     shown = capsys.readouterr().out
     assert [line.split("  ")[0] for line in shown.splitlines()[2:5]] == ["Base model", "Arrow, top 4, T 1", "Uniform"]
-    assert "Held-out: means over tasks (1)" in shown
+    assert "held-out loss" in shown.splitlines()[1]
     record = json.loads((tmp_path / "evaluation.json").read_text())
     assert [method["library"] for method in record["methods"]] == ["", "library", "other"]
     assert set(record["cells"][0]["measures"]) == {"loss"}
@@ -167,3 +167,26 @@ def test_results_prints_the_stored_tables(place: Path, tmp_path: Path, capsys: p
     assert "ROUGE-L, " not in capsys.readouterr().out
     assert main(["results", str(tmp_path / "nothing")]) == 2
     assert "does not exist" in capsys.readouterr().err
+
+
+def test_what_was_learned_is_a_method_like_any_other(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    learn = ["learn", str(place / "library"), "--tasks", str(place / "tasks")]
+    for name, more in (
+        ("centroid", ["--examples", "2"]),
+        ("lorahub", ["--examples", "2", "--evaluations", "2", "--target", "fresh"]),
+    ):
+        assert main([*learn, "--router", name, *more, "--output", str(tmp_path / name)]) == 0
+    learned = ["--learned", str(tmp_path / "centroid"), str(tmp_path / "lorahub")]
+    assert main(words(place, "--router", "base", *learned, "--only", "calc,fresh", "--output", str(tmp_path))) == 0
+    record = json.loads((tmp_path / "evaluation.json").read_text())
+    assert [method["title"] for method in record["methods"][:2]] == ["Centroid matching", "LoraHub"]
+    assert all(method["uses"] for method in record["methods"][:2])
+    cells = {(cell["method"].split(": ")[-1], cell["task"]) for cell in record["cells"]}
+    assert ("Centroid matching", "calc") in cells and ("LoraHub", "fresh") in cells
+    assert ("LoraHub", "calc") not in cells  # it was learned for another task
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path)
+        assert main(words(place, "--learned", str(tmp_path / "lorahub"), str(tmp_path / "lorahub"))) == 2
+    assert "was learned twice for the same task" in capsys.readouterr().err

@@ -29,6 +29,7 @@ from explorer.evaluation.methods import (
     router_identity,
 )
 from explorer.evaluation.record import (
+    ORACLE_TITLE,
     Cell,
     EvaluationRecord,
     Measure,
@@ -44,6 +45,7 @@ from explorer.evaluation.run import CellDone, EvaluationDone, RowsLeftOut, RowsS
 from explorer.evaluation.scoring import RowScore, score_rows
 from explorer.evaluation.settings import EvaluationSettings
 from explorer.evaluation.store import CellStore
+from explorer.evaluation.table import markdown, overview, task_table
 from explorer.evaluation.transfer import Losses, best_adapters, likeness_foretells, losses_under_each, transfer_of
 from explorer.models.base import BaseModel
 from explorer.models.events import Finished
@@ -511,3 +513,26 @@ def test_values_that_are_not_numbers_stop_the_evaluation(tiny: Callable[[str], B
 
 def test_scores_are_plain_data() -> None:
     assert vars(RowScore(1.0, 2)) == {"loss": 1.0, "tokens": 2, "answer": None, "own_share": {}}
+
+
+def test_the_overview_tells_how_much_of_the_gap_each_method_recovers() -> None:
+    losses = {"base": 4.0, "L: Arrow": 2.5, "L: oracle": 1.0}
+    titles = {"base": "Base model", "L: Arrow": "Arrow | best", "L: oracle": ORACLE_TITLE}
+    record = EvaluationRecord(
+        "m",
+        tuple(MethodNote(key, title, "" if key == "base" else "L") for key, title in titles.items()),
+        (TaskNote("one", "f", False, 3, "h1"), TaskNote("two", "", True, 4, "h2")),
+        (
+            *(Cell(key, "one", {"loss": Measure(loss, 0.5, 3)}) for key, loss in losses.items()),
+            Cell("base", "two", {"loss": Measure(3.0, None, 1)}),
+            Cell("L: Arrow", "two", {"loss": Measure(2.0, 0.25, 4), "exact_match": Measure(0.5, 0.1, 4)}),
+        ),
+    )
+    assert markdown(overview(record)).splitlines() == [
+        "| router | library | in-distribution loss | of the gap | held-out loss | held-out exact match |",
+        "|---|---|---|---|---|---|",
+        "| Base model |  | 4.000 ± 0.500 | 0% | 3.000 | – |",
+        "| Arrow \\| best | L | 2.500 ± 0.500 | 50% | **2.000 ± 0.250** | **0.500 ± 0.100** |",
+        f"| {ORACLE_TITLE} | L | **1.000 ± 0.500** | 100% | – | – |",
+    ]
+    assert task_table(record, "loss", held_out=True).rows[0] == ("Base model", "", "3.000", "3.000")

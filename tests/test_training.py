@@ -54,7 +54,7 @@ def weights_of(folder: Path) -> dict[str, torch.Tensor]:
 
 def test_only_the_answer_and_its_end_carry_loss(base):
     (row,) = encode(base.tokenizer, [Example("c a", "aaa")], chat=True, max_tokens=64)
-    batch = collate([row], pad_token=0, device=torch.device("cpu"))
+    batch = collate([row], pad_token=0, device=torch.device("cpu"), most=4)
 
     labelled = [label for label in batch.labels[0].tolist() if label != IGNORED]
     assert base.tokenizer.convert_ids_to_tokens(labelled) == ["\n", "a", "a", "a", "</s>"]
@@ -63,15 +63,22 @@ def test_only_the_answer_and_its_end_carry_loss(base):
 
 def test_padding_changes_no_loss(base):
     rows = encode(base.tokenizer, [Example("c a", "aaa"), Example("n b c d e f", "bbbccc")], chat=True, max_tokens=64)
-    together = answer_losses(base.model, collate(rows, 0, torch.device("cpu")))
-    alone = [answer_losses(base.model, collate([row], 0, torch.device("cpu"))) for row in rows]
+    together = answer_losses(base.model, collate(rows, 0, torch.device("cpu"), 64))
+    alone = [answer_losses(base.model, collate([row], 0, torch.device("cpu"), 64)) for row in rows]
 
     torch.testing.assert_close(together, torch.cat(alone), atol=1e-5, rtol=1e-5)
 
 
+def test_widths_are_few_and_never_beyond_the_model(base):
+    rows = encode(base.tokenizer, [Example("n b c d e f", "bbbccc")], chat=True, max_tokens=64)
+    length = len(rows[0].ids)
+    for most, width in ((64, -(-length // 16) * 16), (length + 1, length + 1), (length, length)):
+        assert collate(rows, 0, torch.device("cpu"), most).input_ids.shape == (1, width)
+
+
 def test_answer_loss_equals_the_loss_that_transformers_computes(base):
     (row,) = encode(base.tokenizer, [Example("n c", "ddd")], chat=True, max_tokens=64)
-    batch = collate([row], 0, torch.device("cpu"))
+    batch = collate([row], 0, torch.device("cpu"), 64)
     expected = base.model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, labels=batch.labels).loss
 
     torch.testing.assert_close(answer_losses(base.model, batch)[0], expected, atol=1e-5, rtol=1e-5)
@@ -154,7 +161,7 @@ def test_peft_loads_the_adapter_and_gets_the_loss_of_the_card(trained, base_fold
     model = peft.PeftModel.from_pretrained(base.model, output / "next").eval()
     (task,) = read_tasks(tasks_folder, ("next",))
     rows = encode(base.tokenizer, task.test, chat=True, max_tokens=64)
-    losses = torch.cat([answer_losses(model, collate([row], 0, torch.device("cpu"))) for row in rows])
+    losses = torch.cat([answer_losses(model, collate([row], 0, torch.device("cpu"), 64)) for row in rows])
 
     card = json.loads((output / "next" / "card.json").read_text())
     assert float(losses.mean()) == pytest.approx(card["loss_after"], abs=0.01)  # the file holds float16

@@ -41,10 +41,10 @@ class AdapterNotes:
     """
 
     task: str = ""
-    tasks: tuple[str, ...] = ()
     family: str = ""
     description: str = ""
     examples: tuple[str, ...] = ()
+    tasks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

@@ -83,6 +83,7 @@ def open_folder(
         license_name=notes.license_name,
         source=source,
         remarks=(*notes.remarks, *found.remarks),
+        folder=found.root,
         on_close=on_close,
     )
 

@@ -6,6 +6,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
+from pathlib import Path
 
 from explorer.adapters.adapter import Adapter, Verdict
 from explorer.adapters.natural_order import natural_key as natural_key
@@ -21,6 +22,7 @@ class Library:
         title, description, license_name: from the library's `library.json`, or made from the source.
         source: what the user asked for, fit to be shown.
         remarks: sentences on the library as a whole (what of `library.json` could not be used).
+        folder: where its files lie, with whatever else came along; gone once an unpacked library is closed.
         on_close: called once when the library is closed (removes a temporary folder).
 
     Raises:
@@ -37,6 +39,7 @@ class Library:
         license_name: str = "",
         source: str = "",
         remarks: Sequence[str] = (),
+        folder: Path | None = None,
         on_close: Callable[[], None] | None = None,
     ) -> None:
         if not adapters:
@@ -52,6 +55,7 @@ class Library:
         self.license_name = license_name
         self.source = source
         self.remarks = tuple(remarks)
+        self.folder = folder
         self._by_name = dict(zip(names, self.adapters, strict=True))
         self._on_close = on_close
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import explorer
 from explorer.commands.command import Command, Options, Parser, path, text, whole
 from explorer.commands.opening import add_library, base_for
-from explorer.commands.terminal import printable, report, say, say_json, say_table
+from explorer.commands.terminal import printable, report, say, say_json
 from explorer.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -40,6 +40,14 @@ def add_options(parser: Parser) -> None:
     parser.add_argument("--only", metavar="TASK,TASK", default="", help="evaluate these tasks, in this order")
     parser.add_argument("--kind", choices=("all", *KINDS), default="all", help="tasks with or without training rows")
     parser.add_argument("--router", metavar="NAME", type=text, nargs="+", default=list(ROUTERS), help=ROUTER_HELP)
+    parser.add_argument(
+        "--learned",
+        metavar="DIR",
+        type=path,
+        nargs="+",
+        default=[],
+        help="what routers learned from examples (`learn`)",
+    )
     parser.add_argument("--output", metavar="DIR", type=path, help="folder that keeps the scores and evaluation.json")
     rows = {"rows": "test rows of each task (32)", "choosing-rows": "best: validation rows of each task (8)"}
     for name, what in rows.items():
@@ -145,9 +153,19 @@ def _methods(
     store: CellStore | None,
     stop: Callable[[], bool],
 ) -> list[Method]:
-    from explorer.evaluation.methods import BEST, ORACLE, best_single, methods_of, oracle, router_from_spec
+    from explorer.evaluation.methods import (
+        BEST,
+        ORACLE,
+        best_single,
+        learned_methods,
+        methods_of,
+        oracle,
+        router_from_spec,
+    )
+    from explorer.learning.store import load_learned
 
-    found: list[Method] = []
+    learned = [load_learned(place, library) for place in options.learned]
+    found: list[Method] = [*learned_methods(learned, routed, library)]
     for spec in dict.fromkeys(options.router):
         if spec == ORACLE:
             found.append(oracle(library))
@@ -282,12 +300,9 @@ def _kept(record: EvaluationRecord, folder: Path) -> EvaluationRecord:
 
 def print_record(record: EvaluationRecord) -> None:
     """The means of every method."""
-    from explorer.commands.results import summaries
+    from explorer.commands.results import print_overview
 
-    for title, table in summaries(record):
-        say(title)
-        say_table(table.header, table.rows, right=(2, 3, 4))
-        say()
+    print_overview(record)
     for sentence in record.remarks:
         say(sentence)
 

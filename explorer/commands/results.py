@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from explorer.evaluation.table import Table
 
 
+MEANS = "Means over tasks, each with its standard error"
+
+
 def add_options(parser: Parser) -> None:
     """Add this command's options."""
     parser.add_argument("place", metavar="PLACE", type=path, help="evaluation.json, or a folder that holds it")
@@ -34,33 +37,19 @@ def run(options: Options) -> None:
     if options.json:
         say_json(as_data(record))
         return
-    for title, table in [
-        *summaries(record),
-        *(
-            (
-                f"{TITLES[options.measure]}, {_kind(held_out)} tasks",
-                task_table(record, options.measure, held_out=held_out),
-            )
-            for held_out in _kinds(record)
-        ),
-    ]:
-        _print(title, table, options.markdown)
+    print_overview(record, options.markdown)
+    for held_out in _kinds(record):
+        title = f"{TITLES[options.measure]}, {_kind(held_out)} tasks"
+        _print(title, task_table(record, options.measure, held_out=held_out), options.markdown)
     for sentence in record.remarks:
         say(sentence)
 
 
-def summaries(record: EvaluationRecord) -> list[tuple[str, Table]]:
-    """The means over in-distribution and over held-out tasks, as far as there are such tasks, with their titles."""
-    from explorer.evaluation.record import MEASURES, TITLES
-    from explorer.evaluation.table import summary_table
+def print_overview(record: EvaluationRecord, as_markdown: bool = False) -> None:
+    """Print the means of every method."""
+    from explorer.evaluation.table import overview
 
-    titles = [TITLES[name] for name in MEASURES]
-    found = []
-    for held_out in _kinds(record):
-        count = sum(task.held_out == held_out for task in record.tasks)
-        table = summary_table(record, MEASURES, titles, held_out=held_out)
-        found.append((f"{_kind(held_out).capitalize()}: means over tasks ({count})", table))
-    return found
+    _print(MEANS, overview(record), as_markdown)
 
 
 def _kinds(record: EvaluationRecord) -> list[bool]:

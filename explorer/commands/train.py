@@ -6,8 +6,9 @@ import sys
 from typing import TYPE_CHECKING
 
 from explorer.commands.command import Command, Options, Parser, path, text
+from explorer.commands.names import listed
 from explorer.commands.terminal import printable, report, say, say_json
-from explorer.errors import ExplorerError, SettingsError
+from explorer.errors import ExplorerError
 from explorer.training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def run(options: Options) -> None:
     recipe = recipe_from(options)
     from explorer.tasks.folder import read_tasks
 
-    tasks = read_tasks(options.tasks, _listed(options.only))
+    tasks = read_tasks(options.tasks, listed(options.only))
     from explorer.training.events import AdapterSkipped, AdapterTrained, StepDone
     from explorer.training.private import train_private
 
@@ -97,20 +98,8 @@ def recipe_from(options: Options) -> Recipe:
     """
     given = {field: getattr(options, field) for field in RECIPE_OPTIONS if getattr(options, field) is not None}
     if options.target_modules:
-        given["target_modules"] = _listed(options.target_modules)
+        given["target_modules"] = listed(options.target_modules)
     return Recipe(chat=not options.plain, mixed_precision=options.mixed_precision, **given)
-
-
-def _listed(names: str) -> tuple[str, ...]:
-    """Comma-separated names.
-
-    Raises:
-        SettingsError: there are commas but no name.
-    """
-    listed = tuple(name.strip() for name in names.split(",") if name.strip())
-    if names and not listed:
-        raise SettingsError("--only and --target-modules", expected="names with commas between", found=repr(names[:40]))
-    return listed
 
 
 def _tell(options: Options, line: str) -> None:

@@ -10,8 +10,10 @@ from dataclasses import fields
 from typing import Any
 
 from explorer.adapters.library import Library
-from explorer.errors import SettingsError
-from explorer.evaluation.record import MethodNote
+from explorer.errors import EvaluationError, SettingsError
+from explorer.evaluation.record import ORACLE_TITLE, MethodNote
+from explorer.learning.learned import Learned
+from explorer.models.routed_model import RoutedModel
 from explorer.routing.registry import ROUTERS, make_router
 from explorer.routing.router import FixedRouter, MergeRouter, Router
 from explorer.routing.setting import settings_of
@@ -54,6 +56,7 @@ class RouterMethod(Method):
             title=router.label,
             library=title,
             library_hash="" if alone else library.content_hash,
+            adapters=0 if alone else len(library.routable),
         )
         self.identity = f"{self.note.library_hash} {router_identity(router)}"
 
@@ -78,7 +81,8 @@ class NamedMethod(Method):
 
     def __init__(self, library: Library, chosen: Mapping[str, str], *, title: str, uses: str) -> None:
         self._chosen = dict(chosen)
-        self.note = MethodNote(f"{library.title}: {title}", title, library.title, library.content_hash, uses)
+        key, count = f"{library.title}: {title}", len(library.routable)
+        self.note = MethodNote(key, title, library.title, library.content_hash, uses, adapters=count)
         self.identity = f"{library.content_hash} {title} {sorted(self._chosen.items())}"
 
     def router(self, task: str, prompt: str) -> Router | None:
@@ -86,9 +90,67 @@ class NamedMethod(Method):
         return Single(self._chosen[task]) if task in self._chosen else None
 
 
+class LearnedMethod(Method):
+    """What one kind of router learned from examples: once for every prompt, or for each of some tasks.
+
+    Args:
+        learned: of one kind, for different tasks.
+        routed: the library on the base model that they were learned on.
+        library: the same.
+
+    Raises:
+        LearningError: they were learned on others.
+        EvaluationError: two are for the same task.
+    """
+
+    def __init__(self, learned: Sequence[Learned], routed: RoutedModel, library: Library) -> None:
+        self._by_target = {each.facts.target: each for each in learned}
+        self._routed = routed
+        self._known: dict[tuple[str, str], Router] = {}
+        kind = learned[0]
+        if len(self._by_target) < len(learned):
+            raise EvaluationError(kind.title, "was learned twice for the same task", fix="Give one of them.")
+        for each in learned:
+            each.check(routed)
+        key, count = f"{library.title}: {kind.title}", len(library.routable)
+        self.note = MethodNote(key, kind.title, library.title, library.content_hash, kind.needs, adapters=count)
+        content = " ".join(learned_identity(each) for _, each in sorted(self._by_target.items()))
+        self.identity = f"{library.content_hash} {content}"
+
+    def router(self, task: str, prompt: str) -> Router | None:
+        """The router for this prompt; None where nothing was learned for the task."""
+        learned = self._by_target.get(task) or self._by_target.get("")
+        if learned is None:
+            return None
+        key = (learned.facts.target, prompt if learned.per_prompt else "")
+        if key not in self._known:
+            self._known[key] = learned.router_for(prompt, self._routed)
+        return self._known[key]
+
+    @property
+    def routes(self) -> bool:
+        """Whether it decides by the input."""
+        return "" in self._by_target
+
+
+def learned_methods(learned: Sequence[Learned], routed: RoutedModel, library: Library) -> tuple[LearnedMethod, ...]:
+    """One method for each kind among them, in the order given."""
+    kinds = dict.fromkeys(each.key for each in learned)
+    return tuple(LearnedMethod([each for each in learned if each.key == key], routed, library) for key in kinds)
+
+
+def learned_identity(learned: Learned) -> str:
+    """SHA-256 over what was learned: its numbers and the names they belong to."""
+    digest = hashlib.sha256(repr((learned.key, learned.facts.names, learned.facts.target)).encode())
+    for name, tensor in sorted(learned.tensors().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
 def oracle(library: Library) -> NamedMethod:
     """Each task's own adapter (or that of its cluster) alone; held-out tasks have none."""
-    return NamedMethod(library, own_adapters(library), title="Oracle: the task's own", uses="the task's name")
+    return NamedMethod(library, own_adapters(library), title=ORACLE_TITLE, uses="the task's name")
 
 
 def best_single(library: Library, chosen: Mapping[str, str]) -> NamedMethod:

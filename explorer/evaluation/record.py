@@ -19,8 +19,12 @@ from explorer.errors import EvaluationError
 FORMAT = 1
 FILE = "evaluation.json"
 MAX_BYTES = 32 << 20
+#: No measure, error or number of rows comes near to it; what does would only break sums and pictures.
+LARGEST = 1e12
 MEASURES = ("loss", "exact_match", "rouge_l")
 LOWER_IS_BETTER = frozenset({"loss"})
+METHOD_TEXTS = ("key", "title", "library", "library_hash", "uses")
+ORACLE_TITLE = "Oracle: the task's own"
 TITLES = {"loss": "Loss (nats per token)", "exact_match": "Exact match", "rouge_l": "ROUGE-L"}
 
 
@@ -43,6 +47,7 @@ class MethodNote:
         library: title of its library ("" for the base model alone).
         library_hash: its content ("" for the base model alone).
         uses: "" where nothing but the library is needed; else what it has to know, for example "the task's name".
+        adapters: among how many it chooses (0 where that is not known): one in so many is right by chance.
     """
 
     key: str
@@ -50,6 +55,7 @@ class MethodNote:
     library: str
     library_hash: str = ""
     uses: str = ""
+    adapters: int = 0
 
 
 @dataclass(frozen=True)
@@ -162,8 +168,13 @@ def _is(cell: Cell, method: str, measure: str) -> bool:
 
 def write_record(record: EvaluationRecord, path: Path) -> None:
     """Write the record as JSON, a line for each cell."""
+    path.write_text(record_text(record), encoding="utf-8")
+
+
+def record_text(record: EvaluationRecord) -> str:
+    """The record as JSON, a line for each cell."""
     lines = [f"{json.dumps(name)}: {_lined(value)}" for name, value in as_data(record).items()]
-    path.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+    return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
 def as_data(record: EvaluationRecord) -> dict[str, Any]:
@@ -218,7 +229,10 @@ def _record(data: Any) -> EvaluationRecord:
     if data["format"] != FORMAT:
         raise ValueError(data["format"])
     methods = tuple(
-        MethodNote(**{name: clean_line(_typed(entry[name], str), 200) for name in MethodNote.__annotations__})
+        MethodNote(
+            **{name: clean_line(_typed(entry[name], str), 200) for name in METHOD_TEXTS},
+            adapters=_count(entry.get("adapters", 0)),
+        )
         for entry in data["methods"]
     )
     tasks = tuple(
@@ -226,7 +240,7 @@ def _record(data: Any) -> EvaluationRecord:
             clean_line(_typed(entry["name"], str), 200),
             clean_line(_typed(entry["family"], str), 100),
             _typed(entry["held_out"], bool),
-            _typed(entry["rows"], int),
+            _count(entry["rows"]),
             clean_line(_typed(entry["test_hash"], str), 100),
         )
         for entry in data["tasks"]
@@ -250,7 +264,7 @@ def _record(data: Any) -> EvaluationRecord:
 def _cells(entries: Any) -> Iterator[Cell]:
     for entry in entries:
         measures = {
-            name: Measure(_number(found["mean"]), _number_or_none(found["error"]), _typed(found["n"], int))
+            name: Measure(_number(found["mean"]), _error(found["error"]), _count(found["n"]))
             for name, found in entry["measures"].items()
             if name in MEASURES
         }
@@ -263,7 +277,7 @@ def _transfer(data: Any) -> Transfer:
     adapters = tuple(clean_line(_typed(name, str), 200) for name in data["adapters"])
     loss = tuple(tuple(_number(value) for value in row) for row in data["loss"])
     base_loss = tuple(_number(value) for value in data["base_loss"])
-    rows = tuple(_typed(value, int) for value in data["rows"])
+    rows = tuple(_count(value) for value in data["rows"])
     own = tuple(None if place is None else _typed(place, int) for place in data["own"])
     clusters = tuple(_typed(label, int) for label in data["clusters"])
     if not len(tasks) == len(loss) == len(base_loss) == len(rows) == len(own):
@@ -293,9 +307,22 @@ def _typed(value: Any, kind: type) -> Any:
 
 
 def _number(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= LARGEST:
         raise TypeError(value)
     return float(value)
+
+
+def _count(value: Any) -> int:
+    if not 0 <= _typed(value, int) <= LARGEST:
+        raise ValueError(value)
+    return int(value)
+
+
+def _error(value: Any) -> float | None:
+    found = _number_or_none(value)
+    if found is not None and found < 0:
+        raise ValueError(value)
+    return found
 
 
 def _number_or_none(value: Any) -> float | None:

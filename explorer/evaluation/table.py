@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from explorer.evaluation.record import LOWER_IS_BETTER, EvaluationRecord, Measure, summary
+from explorer.evaluation.record import (
+    LOWER_IS_BETTER,
+    ORACLE_TITLE,
+    EvaluationRecord,
+    Measure,
+    MethodNote,
+    summary,
+)
 
 NOTHING = "–"
 
@@ -18,13 +25,43 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
 
 
-def summary_table(record: EvaluationRecord, measures: Sequence[str], titles: Sequence[str], *, held_out: bool) -> Table:
-    """Each method's mean over the held-out, or over the other, tasks, by every measure."""
-    rows = []
-    for method in record.methods:
-        means = [words(summary(record, method.key, name, held_out=held_out)) for name in measures]
-        rows.append((method.title, method.library, *means))
-    return Table(("router", "library", *titles), tuple(rows))
+def overview(record: EvaluationRecord) -> Table:
+    """Each method's means: the loss on tasks with training rows and how far it goes from base to oracle, held-out ones.
+
+    Columns without any number are left out. The best of a column is bold; the oracle, which knows the task, and ties
+    are bold as well where they are best.
+    """
+    texts = {"in-distribution loss": _texts(record, "loss", held_out=False), "of the gap": _gaps(record)}
+    for held_out, kind in ((False, "in-distribution"), (True, "held-out")):
+        for name, title in (("loss", "loss"), ("exact_match", "exact match"), ("rouge_l", "ROUGE-L")):
+            texts.setdefault(f"{kind} {title}", _texts(record, name, held_out=held_out))
+    shown = {title: column for title, column in texts.items() if set(column) != {NOTHING}}
+    rows = [
+        (method.title, method.library, *(column[place] for column in shown.values()))
+        for place, method in enumerate(record.methods)
+    ]
+    return Table(("router", "library", *shown), tuple(rows))
+
+
+def ends(record: EvaluationRecord) -> tuple[MethodNote, MethodNote] | None:
+    """The base model and the first oracle: the two ends of the gap that others go a part of; None without both."""
+    base = next((method for method in record.methods if not method.library), None)
+    oracle = next((method for method in record.methods if method.title == ORACLE_TITLE), None)
+    return (base, oracle) if base and oracle else None
+
+
+def _gaps(record: EvaluationRecord) -> list[str]:
+    found = ends(record)
+    if found is None:
+        return [NOTHING] * len(record.methods)
+    first, last = found
+    shares = [gap_recovered(record, method.key, base=first.key, oracle=last.key) for method in record.methods]
+    return [NOTHING if share is None else f"{share:.0%}" for share in shares]
+
+
+def _texts(record: EvaluationRecord, measure: str, *, held_out: bool) -> list[str]:
+    column = [summary(record, method.key, measure, held_out=held_out) for method in record.methods]
+    return _marked(column, lower=measure in LOWER_IS_BETTER)
 
 
 def task_table(record: EvaluationRecord, measure: str, *, held_out: bool) -> Table:
@@ -57,10 +94,9 @@ def words(measure: Measure | None) -> str:
 
 
 def gap_recovered(record: EvaluationRecord, method: str, *, base: str, oracle: str) -> float | None:
-    """How much of the way from `base` to `oracle` a method goes, by the mean in-distribution loss: 0 to 1.
+    """How much of the way from `base` to `oracle` a method goes by the mean in-distribution loss (1: all of it).
 
-    Raises:
-        ZeroDivisionError: never; None where a mean is missing or the two ends are one.
+    None where a mean is missing or the two ends are one.
     """
     found = [summary(record, key, "loss", held_out=False) for key in (base, oracle, method)]
     first, last, own = (measure.mean if measure else None for measure in found)

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from explorer.errors import LearningError, SettingsError
-from explorer.learning.mixing import Delta, added, batch_of
+from explorer.learning.mixing import Delta, added
 from explorer.models.routed_model import RoutedModel
-from explorer.training.batches import Encoded, answer_losses, batch_order
+from explorer.training.batches import Encoded, answer_losses, batch_of, batch_order
 
 LIMITS = {"steps": (1, 1_000_000), "batch_size": (1, 4096), "learning_rate": (1e-9, 100.0)}
 
@@ -61,7 +61,9 @@ class Descent:
         for indices in islice(self._batches(rows), self.steps):
             before_step(len(losses))
             with added(routed, delta):
-                loss = answer_losses(routed.base.model, batch_of(routed, [rows[index] for index in indices])).mean()
+                loss = answer_losses(
+                    routed.base.model, batch_of([rows[index] for index in indices], routed.base)
+                ).mean()
             losses.append(float(loss.detach()))
             if not math.isfinite(losses[-1]):
                 raise LearningError("Learning", f"went astray at step {len(losses)}", fix="Lower the learning rate.")

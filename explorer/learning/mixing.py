@@ -16,7 +16,7 @@ from torch import Tensor
 
 from explorer.models.routed_model import RoutedModel
 from explorer.routing.bank import Bank
-from explorer.training.batches import Batch, Encoded, answer_losses, collate
+from explorer.training.batches import Encoded, answer_losses, batch_of
 
 Delta = Callable[[Bank, int, Tensor], Tensor | None]  # bank, number of the site, its input -> what its output gains
 
@@ -56,11 +56,6 @@ def mixture(bank: Bank, index: int, hidden: Tensor, weights: Float[Tensor, " ada
     return (inner * weights[owners].to(inner.dtype)) @ bank.ups[index]
 
 
-def batch_of(routed: RoutedModel, rows: Sequence[Encoded]) -> Batch:
-    """Rows padded to one length, on the model's device."""
-    return collate(rows, routed.base.tokenizer.pad_token_id or 0, routed.base.device)
-
-
 @torch.no_grad()
 def mean_loss(routed: RoutedModel, rows: Sequence[Encoded], delta: Delta, batch_size: int) -> float:
     """Mean over the rows of the answer's loss (nats per token) with `delta` at every site."""
@@ -69,7 +64,7 @@ def mean_loss(routed: RoutedModel, rows: Sequence[Encoded], delta: Delta, batch_
     with added(routed, delta):
         for first in range(0, len(ordered), batch_size):
             total += float(
-                answer_losses(routed.base.model, batch_of(routed, ordered[first : first + batch_size])).sum()
+                answer_losses(routed.base.model, batch_of(ordered[first : first + batch_size], routed.base)).sum()
             )
     return total / len(ordered)
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from explorer.errors import TaskDataError
 from explorer.tasks.task import SPLITS, Example, Task
+from explorer.tasks.text import NAME_RULE, half_character, is_family, is_name
 
 MOST_OTHERS = 100
 
@@ -22,14 +23,12 @@ MOST_OTHERS = 100
 def read_tasks(folder: Path, names: tuple[str, ...] = ()) -> tuple[Task, ...]:
     """Read every `*.jsonl` in `folder`; keep the tasks called `names`, in that order (all, sorted, if empty).
 
+    `folder` may also be a single .jsonl file.
+
     Raises:
         TaskDataError: no such folder, no files, a row that is not usable (file and line are named), or an unknown name.
     """
-    if not folder.is_dir():
-        raise TaskDataError(str(folder), "is not a folder", fix="Name a folder of .jsonl task files.")
-    files = sorted(folder.glob("*.jsonl"))
-    if not files:
-        raise TaskDataError(str(folder), "holds no .jsonl file", fix="Each task is a file of JSON lines.")
+    files = _files(folder)
     rows: dict[str, dict[str, list[Example]]] = defaultdict(lambda: {split: [] for split in SPLITS})
     families: dict[str, str] = {}
     for path in files:
@@ -51,6 +50,17 @@ def read_tasks(folder: Path, names: tuple[str, ...] = ()) -> tuple[Task, ...]:
         )
         for name in (dict.fromkeys(names) or sorted(rows))
     )
+
+
+def _files(place: Path) -> list[Path]:
+    if place.is_file() and place.suffix == ".jsonl":
+        return [place]
+    if not place.is_dir():
+        raise TaskDataError(str(place), "is not a folder", fix="Name a folder of .jsonl task files.")
+    files = sorted(place.glob("*.jsonl"))
+    if not files:
+        raise TaskDataError(str(place), "holds no .jsonl file", fix="Each task is a file of JSON lines.")
+    return files
 
 
 @dataclass(frozen=True)
@@ -84,11 +94,9 @@ def _row(where: str, line: str, file_name: str) -> _Row:
         raise TaskDataError(where, expected="a JSON object", found=type(row).__name__)
     prompt, target = _text(where, row, "prompt"), _text(where, row, "target")
     task, family, split = row.get("task", file_name), row.get("family", ""), row.get("split", "train")
-    if not isinstance(task, str) or not _is_plain_name(task):
-        raise TaskDataError(
-            where, "field 'task' is not a usable name", fix="Use letters, digits, '_', '-' and '.' only."
-        )
-    if not isinstance(family, str) or len(family) > 80 or not family.isprintable():
+    if not isinstance(task, str) or not is_name(task):
+        raise TaskDataError(where, "field 'task' is not a usable name", fix=NAME_RULE)
+    if not isinstance(family, str) or not is_family(family):
         raise TaskDataError(where, "field 'family' must be text on one line, of at most 80 characters")
     if split not in SPLITS:
         raise TaskDataError(where, f"field 'split' must be one of {', '.join(SPLITS)}")
@@ -107,11 +115,6 @@ def _text(where: str, row: dict[str, Any], field: str) -> str:
     text = row.get(field)
     if not isinstance(text, str) or not text.strip():
         raise TaskDataError(where, f"field {field!r} must be text that is not empty")
-    if any("\ud800" <= character <= "\udfff" for character in text):  # JSON can spell half a character
+    if half_character(text):
         raise TaskDataError(where, f"field {field!r} holds half a character (a lone surrogate)")
     return text
-
-
-def _is_plain_name(name: str) -> bool:
-    """A task's name becomes a folder's name, so it must be harmless as one."""
-    return 0 < len(name) <= 80 and not name.startswith(".") and all(c.isalnum() or c in "_-." for c in name)

@@ -10,10 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from explorer.models.base import BaseModel
 from explorer.models.chat import encode_answer, encode_prompt
 from explorer.tasks.task import Example
 
 IGNORED = -100  # label of a position that carries no loss (torch's convention)
+STRIDE = 16  # widths of batches are multiples of this
 POOL = 16  # batches sorted together: large enough to save padding, small enough to keep the order random
 
 
@@ -58,9 +60,13 @@ def batch_order(lengths: Sequence[int], batch_size: int, seed: int) -> list[list
     return batches
 
 
-def collate(rows: Sequence[Encoded], pad_token: int, device: torch.device) -> Batch:
-    """Pad on the right to the longest row."""
-    width = max(len(row.ids) for row in rows)
+def collate(rows: Sequence[Encoded], pad_token: int, device: torch.device, most: int) -> Batch:
+    """Pad on the right to the longest row, and on to a multiple of 16 as far as the model's `most` tokens allow.
+
+    Kernels for low precision are compiled for every new shape: few widths make half of a short training on a CPU.
+    """
+    longest = max(len(row.ids) for row in rows)
+    width = max(longest, min(-(-longest // STRIDE) * STRIDE, most))
     ids = torch.full((len(rows), width), pad_token)
     mask = torch.zeros((len(rows), width), dtype=torch.long)
     labels = torch.full((len(rows), width), IGNORED)
@@ -70,6 +76,11 @@ def collate(rows: Sequence[Encoded], pad_token: int, device: torch.device) -> Ba
         mask[index, :length] = 1
         labels[index, row.prompt_length : length] = ids[index, row.prompt_length : length]
     return Batch(ids.to(device), mask.to(device), labels.to(device))
+
+
+def batch_of(rows: Sequence[Encoded], base: BaseModel) -> Batch:
+    """Rows as a batch for this model."""
+    return collate(rows, base.tokenizer.pad_token_id or 0, base.device, base.max_tokens)
 
 
 def answer_losses(model: Any, batch: Batch) -> Tensor:

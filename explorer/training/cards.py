@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +13,14 @@ import peft
 import torch
 import transformers
 
+from explorer.adapters.factors import WEIGHTS
 from explorer.errors import TaskDataError
 from explorer.training.recipe import Recipe
 from explorer.training.training_set import Rows, TrainingSet
 
 CARD = "card.json"
 MAX_BYTES = 8 << 20
+RESULTS = ("train_rows", "steps", "loss_before", "loss_after", "loss_rows", "loss_split")
 
 
 def versions() -> dict[str, str]:
@@ -71,10 +75,18 @@ def is_done(folder: Path, chosen: TrainingSet, base_name: str, recipe: Recipe) -
         return False
     card = read_card(folder) or {}
     wanted = {"data_sha256": chosen.data_hash, "recipe": recipe.as_dict(), "base_model": base_name}
-    if any(card.get(key) != value for key, value in wanted.items()):
+    if not _is_complete(folder, card) or any(card.get(key) != value for key, value in wanted.items()):
         raise TaskDataError(
             str(folder),
             "is there already, but comes from another recipe, base model or data",
             fix="Remove it, or choose another output folder.",
         )
     return True
+
+
+def _is_complete(folder: Path, card: Mapping[str, Any]) -> bool:
+    """Whether there are weights, and a card that says how they came out."""
+    numbers = [card.get(key) for key in RESULTS[:-1]]
+    usable = all(isinstance(value, int | float) and math.isfinite(value) for value in numbers)
+    texts = isinstance(card.get(RESULTS[-1]), str) and isinstance(card.get("versions"), dict)
+    return usable and texts and (folder / WEIGHTS).is_file()

@@ -17,8 +17,10 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
+
+from explorer.training.whole_files import clear_scratch, scratch_beside
 
 NOTE = "state"
 VALUE, CPU, GPU = "value", "chance.cpu", "chance.gpu"
@@ -93,15 +95,17 @@ class Checkpoint:
             state = optimiser.state.get(weight, {})
             tensors |= {f"{name}.{moment}": state[moment] for moment in MOMENTS if moment in state}
         note = {"identity": self.identity, "step": step, "loss_before": loss_before}
-        scratch = self.path.with_name(f"{self.path.name}.partial")
-        save_file({name: value.contiguous() for name, value in tensors.items()}, scratch, {NOTE: json.dumps(note)})
+        scratch = scratch_beside(self.path)
+        # not by save_file: it has a temporary file of its own, which a kill would leave behind under an unknown name
+        raw = save({name: value.contiguous() for name, value in tensors.items()}, {NOTE: json.dumps(note)})
+        scratch.write_bytes(raw)
         os.replace(scratch, self.path)
         self._written = time.monotonic()
 
     def remove(self) -> None:
         """Remove the file, and what a killed run left half written."""
         self.path.unlink(missing_ok=True)
-        self.path.with_name(f"{self.path.name}.partial").unlink(missing_ok=True)
+        clear_scratch(self.path)
 
 
 def _tensors(path: Path) -> dict[str, Tensor]:

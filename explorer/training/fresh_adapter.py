@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import peft
 import torch
 
 from explorer.errors import BaseModelError
-from explorer.models.base import BaseModel
-from explorer.models.shapes import linear_shapes
-from explorer.training.batches import Encoded, answer_losses, collate
+from explorer.models.base import BaseModel, find_base_model
+from explorer.models.bundled import Report
+from explorer.models.shapes import known_shapes, linear_shapes
+from explorer.training.batches import Encoded, answer_losses, batch_of
 from explorer.training.recipe import Recipe
 
 
@@ -21,15 +22,31 @@ def check_targets(base: BaseModel, recipe: Recipe) -> None:
     Raises:
         BaseModelError: some are not.
     """
-    sites = linear_shapes(base.model)
-    absent = [name for name in recipe.target_modules if not any(f".{site}".endswith(f".{name}") for site in sites)]
+    _check(base.name, linear_shapes(base.model), recipe)
+
+
+def check_base(name: str, recipe: Recipe, report: Report) -> None:
+    """See that the base model can be had and has the recipe's modules, without loading it.
+
+    Raises:
+        BaseModelError: it cannot, or has not.
+    """
+    find_base_model(name, report=report)
+    shapes = known_shapes(name)
+    if shapes is not None:
+        _check(name, shapes, recipe)
+
+
+def _check(name: str, sites: Iterable[str], recipe: Recipe) -> None:
+    known = [f".{site}" for site in sites]
+    absent = [module for module in recipe.target_modules if not any(site.endswith(f".{module}") for site in known)]
     if absent:
-        raise _no_linear(base, absent)
+        raise _no_linear(name, absent)
 
 
-def _no_linear(base: BaseModel, names: Sequence[str]) -> BaseModelError:
+def _no_linear(base: str, names: Sequence[str]) -> BaseModelError:
     return BaseModelError(
-        base.name,
+        base,
         f"has no linear modules called {', '.join(names)}",
         fix="Name its own modules as target modules.",
     )
@@ -45,7 +62,7 @@ def with_fresh_adapter(base: BaseModel, recipe: Recipe) -> Any:
     try:
         return peft.get_peft_model(base.model, lora_config(recipe, base.name))
     except ValueError as error:
-        raise _no_linear(base, recipe.target_modules) from error
+        raise _no_linear(base.name, recipe.target_modules) from error
 
 
 def take_off(model: Any, base: BaseModel) -> None:
@@ -74,5 +91,5 @@ def mean_loss(model: Any, rows: Sequence[Encoded], base: BaseModel, recipe: Reci
     total = 0.0
     for first in range(0, len(ordered), recipe.batch_size):
         part = ordered[first : first + recipe.batch_size]
-        total += float(answer_losses(model, collate(part, base.tokenizer.pad_token_id or 0, base.device)).sum())
+        total += float(answer_losses(model, batch_of(part, base)).sum())
     return total / len(ordered)

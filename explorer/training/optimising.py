@@ -13,7 +13,7 @@ import transformers
 
 from explorer.errors import SettingsError
 from explorer.models.base import BaseModel
-from explorer.training.batches import Encoded, answer_losses, batch_order, collate
+from explorer.training.batches import Encoded, answer_losses, batch_of, batch_order
 from explorer.training.checkpoint import Checkpoint, Weights
 from explorer.training.events import StepDone
 from explorer.training.recipe import Recipe
@@ -54,7 +54,7 @@ def optimise(
     model.train()
     started = time.monotonic()
     for step, indices in enumerate(course.batches[done:], start=done + 1):
-        batch = collate([course.rows[index] for index in indices], base.tokenizer.pad_token_id or 0, base.device)
+        batch = batch_of([course.rows[index] for index in indices], base)
         with torch.autocast(base.device.type, dtype=torch.bfloat16, enabled=recipe.mixed_precision):
             loss = answer_losses(model, batch).mean()
         value = float(loss.detach())
@@ -80,6 +80,6 @@ def _restored(
         return 0
     # the learning rate is a function of the step alone: the schedule is put there without taking the steps
     schedule.last_epoch = note[0]
-    for group, rate in zip(optimiser.param_groups, schedule.get_lr(), strict=True):
-        group["lr"] = rate
+    for group, peak, factor in zip(optimiser.param_groups, schedule.base_lrs, schedule.lr_lambdas, strict=True):
+        group["lr"] = peak * factor(note[0])
     return note[0]

@@ -11,12 +11,13 @@ from typing import Any
 import peft
 
 from explorer.training.cards import CARD
+from explorer.training.whole_files import clear_scratch, scratch_beside
 
 
 def save_adapter(model: Any, name: str, card: dict[str, Any], folder: Path) -> Path:
     """Write the adapter in float16 beside its place, then rename it into place in one step."""
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)  # what a killed run left
+    clear_scratch(folder)
+    partial = scratch_beside(folder)
     # Embeddings are never trained here; "auto" would ask the model hub about them at every save.
     state = peft.get_peft_model_state_dict(model, save_embedding_layers=False)
     half = {key: value.half() for key, value in state.items()}
@@ -24,7 +25,12 @@ def save_adapter(model: Any, name: str, card: dict[str, Any], folder: Path) -> P
     _settle_order(partial / "adapter_config.json")
     (partial / "README.md").write_text(_readme(name, card), encoding="utf-8")
     (partial / CARD).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
-    os.replace(partial, folder)
+    try:
+        os.replace(partial, folder)
+    except OSError:
+        shutil.rmtree(partial, ignore_errors=True)
+        if not folder.is_dir():  # else a worker whose end was not yet noticed has put the same adapter there
+            raise
     return folder
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from explorer.errors import TaskDataError
 from explorer.models.base import BaseModel
-from explorer.training.cards import card_of, versions
-from explorer.training.checkpoint import Checkpoint, checkpoint_path, identity_of
+from explorer.training.cards import card_of, is_done, read_card, versions
+from explorer.training.checkpoint import Checkpoint, checkpoint_path, identity_of, removed
 from explorer.training.events import AdapterTrained, StepDone
 from explorer.training.fresh_adapter import mean_loss, take_off, with_fresh_adapter
 from explorer.training.optimising import Course, optimise
@@ -51,6 +51,10 @@ def train(base: BaseModel, job: Job) -> Iterator[StepDone | AdapterTrained]:
         SettingsError: the loss stopped being a number.
     """
     recipe, name = job.recipe, job.chosen.name
+    if is_done(job.folder, job.chosen, base.name, recipe):  # by a worker that was lost just after
+        removed(job.folder)
+        yield AdapterTrained(name, job.folder, read_card(job.folder) or {})
+        return
     rows = encoded_rows(job.chosen, base.tokenizer, recipe, base.max_tokens)
     course = Course.of(name, rows.train, recipe)
     identity = identity_of(name, base.name, job.chosen.data_hash, recipe.as_dict(), versions())

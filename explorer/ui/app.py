@@ -26,6 +26,7 @@ from explorer.ui.sessions import Session
 from explorer.ui.shell import shell
 from explorer.ui.state import TABS
 from explorer.ui.tab_compare import compare_tab
+from explorer.ui.tab_evaluate import evaluate_tab
 from explorer.ui.tab_library import library_tab
 from explorer.ui.tab_routing import routing_tab
 from explorer.ui.wire import Wire
@@ -57,6 +58,8 @@ def build_app(options: PageOptions | None = None, desk: Desk | None = None) -> g
                 parts |= routing_tab(view, initial)
             with gr.Tab(TABS[2], id=TABS[2]):
                 parts |= compare_tab(view, model, initial)
+            with gr.Tab(TABS[3], id=TABS[3]):
+                parts |= evaluate_tab(view, model, initial)
         parts |= {"tabs": tabs, "picks": picks, "page": demo}
         connect(Wire(desk, parts))
         public_endpoints(desk)

@@ -15,8 +15,8 @@ from explorer.routing.registry import ROUTERS
 from explorer.routing.router import Router
 from explorer.ui import pictures
 from explorer.ui.answers import status_html
-from explorer.ui.choices import check_size, choice_of, one_of, prompt_text, router_of
-from explorer.ui.controls import CHOICE, SETTINGS
+from explorer.ui.choices import check_size, one_of, prompt_text, router_of
+from explorer.ui.controls import CHOICE, SETTINGS, choice_beside
 from explorer.ui.desk import Desk
 from explorer.ui.html import count_text
 from explorer.ui.narrate import Stopped, narrated
@@ -71,10 +71,7 @@ def read_columns(keys: Sequence[Any], adapters: Sequence[Any], values: Sequence[
     for place, (key, adapter) in enumerate(zip(keys, adapters, strict=True)):
         if one_of(key, f"Column {place + 1}", (NONE, *ROUTERS)) == NONE:
             continue
-        own = {
-            entry.name: value for (owner, entry), value in zip(SETTINGS.values(), settings, strict=True) if owner == key
-        }
-        found[place] = choice_of(key, own if key != "single" else {"name": adapter})
+        found[place] = choice_beside(key, adapter, settings)
     if not found:
         raise SettingsError("Compare", "has no column with a router", fix="Choose one on top of a column.")
     return found

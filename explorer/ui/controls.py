@@ -69,6 +69,21 @@ def shown_settings(key: str) -> Updates:
     return {part: gr.update(visible=owner == key) for part, (owner, _) in SETTINGS.items()}
 
 
+def choice_beside(key: Any, adapter: Any, values: Sequence[Any]) -> RouterChoice:
+    """A router chosen outside the Routing tab: with that tab's settings, a single adapter by the name beside it.
+
+    Args:
+        key: the router's.
+        adapter: the single adapter's name.
+        values: those of all :data:`SETTINGS`.
+
+    Raises:
+        SettingsError: there is no such router, or a value is not of its kind.
+    """
+    own = {entry.name: value for (owner, entry), value in zip(SETTINGS.values(), values, strict=True) if owner == key}
+    return choice_of(key, own if key != "single" else {"name": adapter})
+
+
 def read_choice(key: Any, values: Sequence[Any]) -> RouterChoice:
     """The router chosen, from the values of :data:`CHOICE` (raises SettingsError)."""
     own = {entry.name: value for (owner, entry), value in zip(SETTINGS.values(), values, strict=True) if owner == key}

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import explorer
 from explorer.adapters.library import Library
-from explorer.adapters.sources import DEFAULT_SAMPLE
+from explorer.adapters.sources import DEFAULT_SAMPLE, SAMPLES
 from explorer.analysis.projection import warm_up
 from explorer.errors import ExplorerError, LibraryError
 from explorer.models.base import BaseModel
@@ -23,6 +23,7 @@ from explorer.ui.holding import Holding
 from explorer.ui.options import PageOptions
 from explorer.ui.sessions import Session, Sessions
 from explorer.ui.state import FirstView, View, stored_view, view_of
+from explorer.ui.stored_evaluation import stored_evaluation
 
 LOG = logging.getLogger(__name__)
 FIRST_VIEW = FOLDER / "first_view"
@@ -55,7 +56,7 @@ class Desk:
         shared = self._shared
         if self.first is not None and (shared is None or shared.library.content_hash == self.first.record.content_hash):
             return stored_view(self.first)
-        return view_of(shared.record()) if shared is not None else View()
+        return view_of(shared.record(), shared.evaluation()) if shared is not None else View()
 
     @property
     def settled(self) -> bool:
@@ -74,6 +75,7 @@ class Desk:
                 record = self._stored_record(library)
                 holding = Holding(library, trusted=True, record=record)
                 holding.record()
+                holding.evaluation()
                 self._shared = holding
             return self._shared
 
@@ -189,7 +191,7 @@ def read_first_view(folder: Path) -> FirstView | None:
         return None
     try:
         record = from_json((folder / "library.json").read_text(encoding="utf-8"))
-        return FirstView(record, read_prompt_record(folder))
+        return FirstView(record, read_prompt_record(folder), stored_evaluation(SAMPLES / DEFAULT_SAMPLE))
     except (OSError, ValueError) as error:
         LOG.warning("the stored first view cannot be used: %s", error)
         return None

@@ -6,9 +6,20 @@ from typing import Any
 
 import gradio as gr
 
-from explorer.ui import compare_acts, export_acts, intake, library_acts, link_acts, page_acts, routing_acts
+from explorer.ui import (
+    compare_acts,
+    evaluate_acts,
+    evaluate_file_acts,
+    export_acts,
+    intake,
+    library_acts,
+    link_acts,
+    page_acts,
+    routing_acts,
+)
 from explorer.ui.controls import CHOICE
 from explorer.ui.desk import Desk
+from explorer.ui.evaluation_pictures import TRANSFER_PARTS
 from explorer.ui.pictures import Updates
 from explorer.ui.sessions import Session
 from explorer.ui.shell import COPY
@@ -26,6 +37,7 @@ def connect(wire: Wire) -> None:
     _routing(wire)
     _library(wire)
     _intake(wire)
+    _evaluation(wire)
 
 
 def _page(wire: Wire) -> None:
@@ -52,7 +64,7 @@ def _closing(desk: Desk) -> Any:
 
 
 def _running(wire: Wire) -> None:
-    """Route, Generate, Compare, Export, and the Stop that ends them all."""
+    """Route, Generate, Compare, Export, Evaluate, and the Stop that ends them all."""
     parts = wire.parts
     runs = [
         wire.on([parts["route"].click], routing_acts.route, TEXT, routing_acts.SHOWN),
@@ -64,8 +76,11 @@ def _running(wire: Wire) -> None:
         ),
         wire.on([parts["compare"].click], compare_acts.compare, compare_acts.ASKED, compare_acts.SHOWN),
         wire.on([parts["export_make"].click], export_acts.make_zip, export_acts.ASKED, export_acts.SHOWN),
+        wire.on(
+            [parts["evaluate"].click], evaluate_file_acts.evaluate_file, evaluate_file_acts.ASKED, evaluate_acts.SHOWN
+        ),
     ]
-    stops = [parts["stop"].click, parts["stop_compare"].click]
+    stops = [parts["stop"].click, parts["stop_compare"].click, parts["stop_evaluate"].click]
     wire.on(stops, page_acts.stop, [], page_acts.STOP_PARTS, queue=False, cancels=runs, trigger_mode="multiple")
 
 
@@ -115,3 +130,23 @@ def _intake(wire: Wire) -> None:
     wire.on([parts["read"].click, parts["source"].submit], intake.read_source, ["source"], intake.REPORT)
     wire.on([parts["accept"].click], intake.open_candidate, [], intake.OPENED)
     wire.on([parts["keep"].click], intake.keep_current, [], intake.REPORT)
+
+
+def _evaluation(wire: Wire) -> None:
+    parts, looks = wire.parts, evaluate_acts.LOOKS
+    wire.on([parts[name].input for name in looks], evaluate_acts.look, looks, evaluate_acts.SHOWN, **LAST)
+    wire.on(
+        [parts["transfer_as_loss"].input],
+        evaluate_acts.look_at_transfer,
+        ["transfer_as_loss"],
+        TRANSFER_PARTS,
+        **LAST,
+    )
+    for name, save in (("scores_json", evaluate_acts.save_json), ("scores_csv", evaluate_acts.save_csv)):
+        made = wire.on([parts[name].click], save, [], evaluate_acts.FILE_PARTS)
+        held = [parts[part] for part in evaluate_acts.FILE_PARTS]
+        made.then(None, held, held[1:], js=evaluate_acts.SAVE, show_progress="hidden")
+    read = (evaluate_file_acts.read_file, ["scores_upload"], evaluate_file_acts.READ)
+    wire.on([parts["scores_upload"].upload], *read, preprocess=True)
+    routers = parts["evaluate_routers"].change
+    wire.on([routers], evaluate_file_acts.pick_routers, ["evaluate_routers"], ["evaluate_adapter"], queue=False, **LAST)

@@ -13,6 +13,8 @@ from explorer.analysis.survey import Survey, survey
 from explorer.models.base import BaseModel
 from explorer.models.routed_model import RoutedModel
 from explorer.records.library_record import LibraryRecord, analysed, with_clusters
+from explorer.ui.evaluation_view import EvaluationView
+from explorer.ui.stored_evaluation import stored_evaluation, stored_nbytes
 
 BYTES_A_NUMBER = 4
 #: About what the description of one update takes, and one pair of adapters in the matrices of the analysis.
@@ -34,9 +36,11 @@ class Holding:
         self._record = record
         self._survey: Survey | None = None
         self._routed: RoutedModel | None = None
+        self._evaluation: EvaluationView | None = None
         self._lock = threading.RLock()
         updates = sum(len(adapter.updates) for adapter in library)
         self._shown_nbytes = BYTES_AN_UPDATE * updates + BYTES_A_PAIR * len(library) ** 2
+        self._shown_nbytes += stored_nbytes(library.folder)
         #: About how much more memory routing takes: the factors of all adapters, stacked.
         self.routing_nbytes = BYTES_A_NUMBER * sum(adapter.parameters for adapter in library)
 
@@ -56,6 +60,13 @@ class Holding:
             if self._record is None:
                 self._record = self.analysed("update", 0.5, None)
             return self._record
+
+    def evaluation(self) -> EvaluationView:
+        """The evaluation that lies in the library, or why it cannot be read; read on first use."""
+        with self._lock:
+            if self._evaluation is None:
+                self._evaluation = stored_evaluation(self.library.folder)
+            return self._evaluation
 
     def analysed(self, measure: str, sparsity: float, n_clusters: int | None) -> LibraryRecord:
         """The analysis with other settings (see :func:`explorer.records.library_record.library_record`)."""

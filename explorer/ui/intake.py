@@ -22,7 +22,7 @@ from explorer.ui.html import count_text
 from explorer.ui.narrate import Say, narrated
 from explorer.ui.pictures import Updates
 from explorer.ui.sessions import Session
-from explorer.ui.state import view_of
+from explorer.ui.state import View, view_of
 
 REPORT = ("report", "decide", "zip")
 OPENED = (*pictures.EVERY_PART, *REPORT, "header", "timer", "intake")
@@ -74,11 +74,17 @@ def open_candidate(desk: Desk, session: Session) -> Iterator[Updates]:
     candidate = session.candidate
     if candidate is None:
         raise LibraryError("No library", "is waiting to be opened", fix="Choose one first.")
-    record = yield from narrated("Comparing, clustering and mapping the adapters", lambda _: candidate.record())
+    line = "Comparing, clustering and mapping the adapters"
+    record, evaluation = yield from narrated(line, lambda _: (candidate.record(), candidate.evaluation()))
     if session.adopt(candidate) is None:
         raise LibraryError("The library", "was replaced meanwhile", fix="Look at the report again.")
     session.stop()
-    view = session.change(lambda view: replace(view_of(record), tab=view.tab, sized=view.sized))
+
+    def opened(view: View) -> View:
+        fresh = view_of(record, replace(evaluation, file=view.evaluation.file))
+        return replace(fresh, tab=view.tab, sized=view.sized)
+
+    view = session.change(opened)
     desk.engine.start(candidate.base_model, trusted=candidate.trusted)
     words = f"{record.title} is open: {count_text(len(record.names), 'adapter')}. Type a prompt and route it."
     yield {

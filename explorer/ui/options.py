@@ -35,7 +35,11 @@ class PageOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What one request may ask for (`trace_numbers`: sites x tokens x adapters of one routed text)."""
+    """What one request may ask for.
+
+    `trace_numbers`: sites x tokens x adapters of one routed text; `file_...`: a user's own file of rows to evaluate;
+    `scored_rows`: rows x routers of one evaluation.
+    """
 
     prompt_characters: int = 8_000
     prompt_tokens: int = 1_024
@@ -44,6 +48,11 @@ class Limits:
     upload: str = "2gb"
     trace_numbers: int = 32_000_000
     export_bytes: int = 1 << 30
+    file_bytes: int = 4 << 20
+    file_rows: int = 2_000
+    file_tasks: int = 40
+    file_routers: int = 8
+    scored_rows: int = 4_000
     updates_per_second: float = 8.0
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from explorer.ui import pictures
+from explorer.ui import evaluate_acts, pictures
 from explorer.ui.answers import status_html
 from explorer.ui.controls import CHOICE
 from explorer.ui.desk import Desk
@@ -22,10 +22,10 @@ from explorer.ui.sessions import Session
 from explorer.ui.state import View
 
 STOP_SECONDS = 3.0
-MODEL_PARTS = ("header", "timer", "route", "generate", "compare")
+MODEL_PARTS = ("header", "timer", "route", "generate", "compare", "evaluate")
 TICKED = (*pictures.EVERY_PART, *MODEL_PARTS)
 OPENED = (*TICKED, *CHOICE, "prompt", "chat", "tabs")
-STOP_PARTS = (*pictures.ROUTING_PARTS, *pictures.COLUMN_PARTS, "answer", "map")
+STOP_PARTS = (*pictures.ROUTING_PARTS, *pictures.COLUMN_PARTS, *evaluate_acts.SHOWN, "answer", "map")
 
 
 def first_words(view: View, problem: str = "") -> str:
@@ -86,7 +86,7 @@ def model_parts(desk: Desk, session: Session) -> Updates:
 
 def buttons(state: ModelState) -> Updates:
     """The buttons that need the model."""
-    words = {"route": "Route", "generate": "Generate", "compare": "Compare"}
+    words = {"route": "Route", "generate": "Generate", "compare": "Compare", "evaluate": "Evaluate"}
     return {part: gr.update(value=button_words(said, state)) for part, said in words.items()}
 
 
@@ -95,6 +95,7 @@ def stop(_: Desk, session: Session) -> Updates:
     run = session.stop()
     was_busy = not run.done.is_set()
     run.done.wait(STOP_SECONDS)
+    evaluated = evaluate_acts.stopped(session)
     view = session.view
     if not was_busy:
         return {"status": status_html("ok", "Nothing is running.")}
@@ -102,6 +103,7 @@ def stop(_: Desk, session: Session) -> Updates:
     return {
         **(pictures.routing(view) if view.routed is not None else {}),
         **pictures.columns(view),
+        **evaluated,
         "answer": pictures.answer(view.answer),
         "status": words,
     }

@@ -9,6 +9,7 @@ import gradio as gr
 from explorer.records.library_record import LibraryRecord
 from explorer.ui import cards, figures
 from explorer.ui.answers import compare_column_html
+from explorer.ui.evaluation_pictures import EVALUATION_PARTS, evaluation
 from explorer.ui.html import count_text, text
 from explorer.ui.options import LIMITS
 from explorer.ui.state import Column, Routed, View
@@ -25,13 +26,14 @@ LIBRARY_PARTS = (
 )
 ROUTING_PARTS = ("strip", "overview", "detail", "entropy", "share", "routed_note", "views", "layer", "module", "range")
 COLUMN_PARTS = tuple(f"column_{index}" for index in range(LIMITS.columns))
-ADAPTER_PICKERS = ("router_single_name", *(f"adapter_{index}" for index in range(LIMITS.columns)))
-EVERY_PART = (*LIBRARY_PARTS, *ROUTING_PARTS, *COLUMN_PARTS, *ADAPTER_PICKERS, "answer")
+ADAPTER_PICKERS = ("router_single_name", "evaluate_adapter", *(f"adapter_{index}" for index in range(LIMITS.columns)))
+EVERY_PART = (*LIBRARY_PARTS, *ROUTING_PARTS, *COLUMN_PARTS, *ADAPTER_PICKERS, *EVALUATION_PARTS, "answer")
 
 
 def everything(view: View) -> Updates:
     """All parts that depend on the view."""
-    return {**library(view), **routing(view), **columns(view), **pickers(view), "answer": answer(view.answer)}
+    tabs = {**library(view), **routing(view), **columns(view), **evaluation(view.evaluation, view.record)}
+    return {**tabs, **pickers(view), "answer": answer(view.answer)}
 
 
 def library(view: View) -> Updates:

@@ -102,9 +102,10 @@ class Session:
 
     @property
     def nbytes(self) -> int:
-        """Memory of its libraries and of the text it routed."""
+        """Memory of its libraries, of the text it routed and of the rows it gave."""
         libraries = sum(holding.nbytes for holding in (self.own, self.candidate) if holding is not None)
-        routed = self.view.routed
+        routed, file = self.view.routed, self.view.evaluation.file
+        libraries += file.nbytes if file is not None else 0
         if routed is None or self.view.stored:
             return libraries
         return libraries + routed.trace.weights.nbytes + routed.trace.scores.nbytes

@@ -9,9 +9,10 @@ from explorer.records.library_record import LibraryRecord
 from explorer.records.prompt_record import PromptRecord
 from explorer.routing.trace import RoutingTrace
 from explorer.ui.answers import ColumnState
+from explorer.ui.evaluation_view import EvaluationView
 
-Tab = Literal["Library", "Routing", "Compare"]
-TABS: tuple[Tab, ...] = ("Library", "Routing", "Compare")
+Tab = Literal["Library", "Routing", "Compare", "Evaluate"]
+TABS: tuple[Tab, ...] = ("Library", "Routing", "Compare", "Evaluate")
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,7 @@ class View:
         show_template: whether the strip shows the chat template's tokens.
         columns: the latest answers side by side.
         answer: the latest answer of the Routing tab.
+        evaluation: the Evaluate tab.
         tab: the one in front.
     """
 
@@ -93,6 +95,7 @@ class View:
     show_template: bool = False
     columns: tuple[Column, ...] = ()
     answer: Column | None = None
+    evaluation: EvaluationView = field(default_factory=EvaluationView)
     tab: Tab = "Library"
 
     @property
@@ -105,15 +108,17 @@ class View:
 
 @dataclass(frozen=True)
 class FirstView:
-    """The stored run that a page opens with."""
+    """The stored run that a page opens with, and the evaluation that lies in the library."""
 
     record: LibraryRecord
     prompt: PromptRecord = field(repr=False)
+    evaluation: EvaluationView = field(default_factory=EvaluationView, repr=False)
 
 
-def view_of(record: LibraryRecord) -> View:
-    """A library as it looks when it was just opened."""
-    return View(record=record, selected=record.names[0] if record.names else None)
+def view_of(record: LibraryRecord, evaluation: EvaluationView | None = None) -> View:
+    """A library as it looks when it was just opened, with the evaluation that lies in it."""
+    selected = record.names[0] if record.names else None
+    return View(record=record, selected=selected, evaluation=evaluation or EvaluationView())
 
 
 def stored_view(first: FirstView) -> View:
@@ -125,7 +130,8 @@ def stored_view(first: FirstView) -> View:
     )
     typed = [index for index, own in enumerate(prompt.trace.typed) if own]
     best = _heaviest(prompt.trace, typed)
-    view = replace(view_of(first.record), routed=routed, columns=columns, stored=True, stored_columns=True, sized=True)
+    opened = view_of(first.record, first.evaluation)
+    view = replace(opened, routed=routed, columns=columns, stored=True, stored_columns=True, sized=True)
     return replace(view, token=typed[-1] if typed else None, selected=best or view.selected)
 
 

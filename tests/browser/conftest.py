@@ -9,6 +9,9 @@ from typing import Any
 
 import pytest
 from browser_page import Reader, chromium, served, small_library, small_model
+from evaluation_samples import make_evaluation
+
+from explorer.evaluation.record import write_record
 
 NAMES = ["add", "subtract", "plural", "past_tense", "negate", "summary"]
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
@@ -42,8 +45,10 @@ def base(scratch: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def url(browser: Any, scratch: Path, base: Path) -> Iterator[str]:
-    """A page with a library of six on a small model."""
-    with served(str(small_library(scratch / "six", base, NAMES)), scratch) as address:
+    """A page with a library of six on a small model, in whose folder lies an evaluation that was made up."""
+    library = small_library(scratch / "six", base, NAMES)
+    write_record(make_evaluation(), library / "evaluation.json")
+    with served(str(library), scratch) as address:
         yield address
 
 

@@ -37,6 +37,9 @@ def visit(page: Page, folder: Path, name: str) -> None:
     page.wait_for_function("document.querySelector('#status').innerText.includes('answers in')", timeout=120_000)
     page.wait_for_timeout(800)
     page.screenshot(path=folder / f"compare-{name}.png", full_page=True)
+    page.get_by_role("tab", name="Evaluate").click()
+    page.wait_for_timeout(2500)
+    page.screenshot(path=folder / f"evaluate-{name}.png", full_page=True)
 
 
 def main(address: str, folder: Path) -> None:

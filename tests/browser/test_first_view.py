@@ -28,7 +28,7 @@ def test_the_sample_is_shown_without_its_model(browser: Any, scratch: Path, tmp_
             typed = sum(first.prompt.trace.typed)
             assert one.page.locator("#strip [data-token]").count() == typed
             assert one.page.locator(".lx-glance-cell").count() == 4
-            for name in ("Routing", "Compare", "Library"):
+            for name in ("Routing", "Compare", "Evaluate", "Library"):
                 one.tab(name)
                 one.page.wait_for_timeout(500)
                 assert one.page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0, name
