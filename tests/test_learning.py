@@ -131,39 +131,25 @@ def test_the_same_seed_learns_the_same_and_the_librarys_order_does_not_matter(ke
 
 
 @every_learner
-def test_progress_is_told_and_a_stop_leaves_the_base_model_as_it_was(key: str, tiny: Tiny) -> None:
+def test_nothing_but_what_is_learned_changes(key: str, tiny: Tiny) -> None:
     routed = routed_of(tiny("llama"))
-    before = routed.logits("the sea", Base())
+    base = copy.deepcopy(routed.base.model.state_dict())
+    banks = [(bank.down.clone(), [rows.clone() for rows in bank.up]) for bank in routed.banks]
     told: list[tuple[int, int, str]] = []
-    LEARNERS[key](routed, watch=Watch(lambda *step: told.append(step)))
+    learned = LEARNERS[key](routed, watch=Watch(lambda *step: told.append(step)))
     assert [done for done, _, _ in told] == list(range(told[0][1]))
     assert len({total for _, total, _ in told}) == 1
     answers = iter([False, True])
     with pytest.raises(LearningStopped, match="Learning: was stopped, and nothing of it was kept"):
         LEARNERS[key](routed, watch=Watch(stop=lambda: next(answers)))
-    torch.testing.assert_close(routed.logits("the sea", Base()), before, atol=0, rtol=0)
-    assert not routed.base.lock.locked()
-    assert not any(module._forward_hooks or module._forward_pre_hooks for module in routed.base.model.modules())
-
-
-@every_learner
-def test_base_model_and_adapters_stay_as_they_were(key: str, tiny: Tiny) -> None:
-    routed = routed_of(tiny("llama"))
-    base = copy.deepcopy(routed.base.model.state_dict())
-    banks = [(bank.down.clone(), [rows.clone() for rows in bank.up]) for bank in routed.banks]
-    LEARNERS[key](routed)
     for name, value in routed.base.model.state_dict().items():
         assert torch.equal(value, base[name])
     for bank, (down, up) in zip(routed.banks, banks, strict=True):
         assert torch.equal(bank.down, down)
         assert all(torch.equal(one, other) for one, other in zip(bank.up, up, strict=True))
     assert not any(one.requires_grad or one.grad is not None for one in routed.base.model.parameters())
-
-
-@every_learner
-def test_another_base_model_or_library_is_refused(key: str, tiny: Tiny) -> None:
-    routed = routed_of(tiny("llama"))
-    learned = LEARNERS[key](routed)
+    assert not routed.base.lock.locked()
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in routed.base.model.modules())
     elsewhere = RoutedModel(replace(routed.base, name="tiny/other"), routed.library)
     with pytest.raises(LearningError, match=r"was learned on tiny/llama, not on tiny/other\. Use that base model"):
         learned.router_for("the sea", elsewhere)
@@ -172,20 +158,19 @@ def test_another_base_model_or_library_is_refused(key: str, tiny: Tiny) -> None:
         learned.router_for("the sea", fewer)
 
 
-@pytest.mark.parametrize("architecture", ["gpt2", "gemma"])
 @every_learner
-def test_other_architectures(key: str, architecture: str, tiny: Tiny) -> None:
+def test_another_architecture(key: str, tiny: Tiny) -> None:
     from routed_samples import random_adapter
     from tiny_models import TARGETS
 
     from explorer.adapters.library import Library
     from explorer.models.shapes import linear_shapes
 
-    base = tiny(architecture)
+    base = tiny("gpt2")
     shapes = {
         site: shape
         for site, shape in linear_shapes(base.model).items()
-        if site.rpartition(".")[2] in TARGETS[architecture] and ".1." in site
+        if site.rpartition(".")[2] in TARGETS["gpt2"] and ".1." in site
     }
     routed = RoutedModel(base, Library([random_adapter(name, shapes, seed=place) for place, name in enumerate(WORDS)]))
     learned = LEARNERS[key](routed)
@@ -292,7 +277,7 @@ def test_training_gates_lowers_the_loss_and_moves_only_gates(tiny: Tiny) -> None
     start = mean_loss(routed, rows, gated(2, gate), 4)
     halved = {"adapter-2": 0.5}
     assert start == pytest.approx(loss_of(routed, rows, Weighted(halved)), rel=1e-4)  # sigmoid(0) is a half
-    descent = Descent(steps=15, batch_size=4, learning_rate=0.02)
+    descent = Descent(steps=8, batch_size=4, learning_rate=0.03)
     losses = descent.run(routed, rows, list(gate.values()), gated(2, gate), lambda _: None)
     assert losses[0] == pytest.approx(start, rel=1e-4)
     assert mean_loss(routed, rows, gated(2, gate), 4) < start - 0.05
@@ -353,7 +338,7 @@ def test_lorahub_finds_the_adapter_that_the_answers_were_written_with(tiny: Tiny
     def loss(weights: np.ndarray) -> float:
         return mean_loss(routed, rows, everywhere(torch.tensor(weights).float()), 4)
 
-    best, losses = _searched(nevergrad, loss, 2, 40, seed=0, watch=SILENT)
+    best, losses = _searched(nevergrad, loss, 2, 25, seed=0, watch=SILENT)
     assert best[0] > 0.7
     assert abs(best[1]) < 0.3
     assert losses["loss_after"] < losses["loss_before"] - 0.3
@@ -362,7 +347,7 @@ def test_lorahub_finds_the_adapter_that_the_answers_were_written_with(tiny: Tiny
 
 def test_what_lorahub_tells_is_what_its_router_does(tiny: Tiny) -> None:
     routed = routed_of(tiny("llama"))
-    learned = learn_lorahub(routed, TASKS[3], examples=4, evaluations=12)
+    learned = learn_lorahub(routed, TASKS[3], examples=4, evaluations=8)
     rows = few_shot(routed.base, TASKS[3], 4, chat=True, seed=0, longest=100)
     results = learned.facts.results
     assert results["loss_before"] == pytest.approx(loss_of(routed, rows, Base()), rel=1e-3)
@@ -385,7 +370,7 @@ def test_without_nevergrad_one_sentence_says_how_to_get_it(tiny: Tiny, monkeypat
 @pytest.mark.parametrize("per", ["layer", "module"])
 def test_a_mixture_lowers_the_loss_and_stays_a_mixture(per: str, tiny: Tiny) -> None:
     routed = routed_of(tiny("llama"))
-    learned = learn_mixture(routed, TASKS[3], examples=4, steps=12, learning_rate=0.3, per=per)
+    learned = learn_mixture(routed, TASKS[3], examples=4, steps=6, learning_rate=0.5, per=per)
     results = learned.facts.results
     rows = few_shot(routed.base, TASKS[3], 4, chat=True, seed=0, longest=100)
     assert results["loss_before"] == pytest.approx(loss_of(routed, rows, Base()), rel=1e-3)
