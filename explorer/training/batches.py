@@ -63,7 +63,7 @@ def batch_order(lengths: Sequence[int], batch_size: int, seed: int) -> list[list
 def collate(rows: Sequence[Encoded], pad_token: int, device: torch.device, most: int) -> Batch:
     """Pad on the right to the longest row, and on to a multiple of 16 as far as the model's `most` tokens allow.
 
-    Kernels for low precision are compiled for every new shape: few widths make half of a short training on a CPU.
+    On a CPU kernels for low precision are compiled for every new shape, which takes as long as a step or two.
     """
     longest = max(len(row.ids) for row in rows)
     width = max(longest, min(-(-longest // STRIDE) * STRIDE, most))
