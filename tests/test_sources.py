@@ -358,8 +358,15 @@ def test_notes_of_the_library_and_of_its_adapters(tmp_path: Path) -> None:
         "title": "A title",
         "description": "Two\nlines",
         "license": "Apache-2.0",
+        "clusters": 7,
         "adapters": {
-            "one": {"task": "t", "family": "f", "description": "d", "examples": ["x", "y"]},
+            "one": {
+                "task": "t",
+                "tasks": ["t", {"name": "u"}, 3, "t"],
+                "family": "f",
+                "description": "d",
+                "examples": ["x", "y"],
+            },
             "two": {"task": "listed"},
             "gone": {"task": "no such adapter"},
         },
@@ -367,7 +374,8 @@ def test_notes_of_the_library_and_of_its_adapters(tmp_path: Path) -> None:
     (tmp_path / "lib/library.json").write_text(json.dumps(notes))
     library = open_library(tmp_path / "lib")
     assert (library.title, library.description, library.license_name) == ("A title", "Two\nlines", "Apache-2.0")
-    assert library["one"].notes == AdapterNotes("t", "f", "d", ("x", "y"))
+    assert library.clusters == 7
+    assert library["one"].notes == AdapterNotes("t", "f", "d", ("x", "y"), ("t", "u"))
     assert library["two"].notes == AdapterNotes("listed", "card family")
     assert library.remarks == ()
 
@@ -379,6 +387,8 @@ def test_notes_of_the_library_and_of_its_adapters(tmp_path: Path) -> None:
         ("[1]", ["library.json cannot be read and was left out."]),
         ("[" * 99999, ["library.json cannot be read and was left out."]),
         ('{"title": 7}', ["library.json: the field 'title' is not as expected and was left out."]),
+        ('{"clusters": true}', ["library.json: the field 'clusters' is not as expected and was left out."]),
+        ('{"clusters": 0}', ["library.json: the field 'clusters' is not as expected and was left out."]),
         ('{"adapters": [1]}', ["library.json: the field 'adapters' is not as expected and was left out."]),
         ('{"adapters": {"one": 1}}', ["library.json: the field 'adapters' is not as expected and was left out."]),
         ('{"adapters": {"one": {"task": 7, "examples": "no", "family": null}}}', []),

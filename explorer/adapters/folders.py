@@ -81,6 +81,7 @@ def open_folder(
         title=notes.title or title or source,
         description=notes.description,
         license_name=notes.license_name,
+        clusters=notes.clusters,
         source=source,
         remarks=(*notes.remarks, *found.remarks),
         folder=found.root,

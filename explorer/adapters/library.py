@@ -20,6 +20,7 @@ class Library:
         adapters: accepted and map-only adapters; their names must differ.
         verdicts: one per candidate found, refused ones included, in the order found.
         title, description, license_name: from the library's `library.json`, or made from the source.
+        clusters: how many its `library.json` says to look at first; None where that is left to the silhouette.
         source: what the user asked for, fit to be shown.
         remarks: sentences on the library as a whole (what of `library.json` could not be used).
         folder: where its files lie, with whatever else came along; gone once an unpacked library is closed.
@@ -37,6 +38,7 @@ class Library:
         title: str = "",
         description: str = "",
         license_name: str = "",
+        clusters: int | None = None,
         source: str = "",
         remarks: Sequence[str] = (),
         folder: Path | None = None,
@@ -53,6 +55,7 @@ class Library:
         self.title = title or source or "Library"
         self.description = description
         self.license_name = license_name
+        self.clusters = clusters
         self.source = source
         self.remarks = tuple(remarks)
         self.folder = folder

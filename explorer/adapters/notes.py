@@ -20,18 +20,21 @@ CARD = "card.json"
 MAX_BYTES = 8 << 20
 MAX_EXAMPLES = 20
 MAX_TASKS = 10_000
+MAX_CLUSTERS = 10_000
 
 
 @dataclass(frozen=True)
 class LibraryNotes:
     """Title, description, licence and the notes on each adapter; every field may be empty.
 
+    `clusters` is how many clusters whoever made the library sees in it (None where nothing is said).
     `remarks` says in a sentence each what could not be used.
     """
 
     title: str = ""
     description: str = ""
     license_name: str = ""
+    clusters: int | None = None
     adapters: Mapping[str, AdapterNotes] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
 
@@ -49,10 +52,15 @@ def read_library_notes(folder: Path) -> LibraryNotes:
     wrong = [key for key in ("title", "description", "license") if not isinstance(data.get(key, ""), str)]
     if listed is not entries or len(usable) < len(listed):
         wrong.append("adapters")
+    clusters = data.get("clusters")
+    if clusters is not None and not _is_count(clusters):
+        clusters = None
+        wrong.append("clusters")
     return LibraryNotes(
         title=clean_line(data.get("title"), 200),
         description=clean_text(data.get("description"), 5000),
         license_name=clean_line(data.get("license"), 100),
+        clusters=clusters,
         adapters={clean_line(name, 200): _notes(entry) for name, entry in usable.items()},
         remarks=tuple(f"{LIBRARY_FILE}: the field {key!r} is not as expected and was left out." for key in wrong),
     )
@@ -81,6 +89,10 @@ def _notes(entry: Mapping[str, Any]) -> AdapterNotes:
         description=clean_text(entry.get("description"), 5000),
         examples=tuple(text for text in texts if text),
     )
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MAX_CLUSTERS
 
 
 def _task_names(listed: object) -> tuple[str, ...]:

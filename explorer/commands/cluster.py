@@ -25,7 +25,12 @@ def add_options(parser: Parser) -> None:
         default="update",
         help="compare the updates themselves (any ranks and seeds), or the raw factors as the paper's code does",
     )
-    parser.add_argument("--clusters", metavar="K", type=whole(1, 100_000), help="number of clusters (best silhouette)")
+    parser.add_argument(
+        "--clusters",
+        metavar="K",
+        type=whole(1, 100_000),
+        help="number of clusters (the library's own, else the best silhouette)",
+    )
     parser.add_argument(
         "--sparsity", metavar="S", type=number(0.0, 1.0), default=0.5, help="parameters: share of entries zeroed (0.5)"
     )
@@ -40,7 +45,7 @@ def run(options: Options) -> None:
         check_place(options.output)
     with explorer.open_library(options.library) as library:
         similarity = explorer.similarity(library, measure=options.measure, sparsity=options.sparsity)
-        clustering = explorer.cluster(similarity, n_clusters=options.clusters, seed=options.seed)
+        clustering = explorer.cluster(similarity, n_clusters=options.clusters or library.clusters, seed=options.seed)
         if options.output:
             from explorer.analysis.cluster_file import write_clusters
 

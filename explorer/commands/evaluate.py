@@ -228,7 +228,7 @@ def _with_transfer(
     if losses is None:
         return record, True
     similarity = explorer.similarity(library)
-    clustering = explorer.cluster(similarity)
+    clustering = explorer.cluster(similarity, library.clusters)
     return replace(record, transfer=transfer_of(losses, similarity, clustering, own_adapters(library))), False
 
 

@@ -42,7 +42,10 @@ def add_options(parser: Parser) -> None:
     add_router_options(parser, "directions kept in each module of the export (0: all)")
     clusters = parser.add_argument_group("which clusters, with --cluster")
     clusters.add_argument(
-        "--clusters", metavar="K", type=whole(1, 100_000), help="number of clusters (best silhouette)"
+        "--clusters",
+        metavar="K",
+        type=whole(1, 100_000),
+        help="number of clusters (the library's own, else the best silhouette)",
     )
     clusters.add_argument(
         "--clusters-file", metavar="FILE.json", type=path, help="clusters as `cluster --output` wrote"
@@ -126,7 +129,7 @@ def _clusters(options: Options, library: Library) -> dict[str, tuple[str, ...]]:
         return read_clusters(options.clusters_file, library.names).members()
     similarity = explorer.similarity(library, measure=options.measure or "update")
     seed = {} if options.seed is None else {"seed": options.seed}
-    return explorer.cluster(similarity, n_clusters=options.clusters, **seed).members()
+    return explorer.cluster(similarity, n_clusters=options.clusters or library.clusters, **seed).members()
 
 
 def _chosen(label: str, clusters: Mapping[str, tuple[str, ...]]) -> tuple[str, tuple[str, ...]]:

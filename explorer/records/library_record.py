@@ -109,8 +109,12 @@ def library_record(
     n_clusters: int | None = None,
     seed: int = DEFAULT_SEED,
 ) -> LibraryRecord:
-    """Analyse a library (see :func:`similarity`, :func:`cluster` and :func:`project` for the arguments)."""
-    return analysed(library, survey(library.adapters), measure, sparsity, n_clusters, seed)
+    """Analyse a library (see :func:`similarity`, :func:`cluster` and :func:`project` for the arguments).
+
+    Without a number of clusters it is the one that the library's notes name, else the suggested one.
+    """
+    wanted = library.clusters if n_clusters is None else n_clusters
+    return analysed(library, survey(library.adapters), measure, sparsity, wanted, seed)
 
 
 def analysed(

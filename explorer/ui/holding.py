@@ -58,7 +58,7 @@ class Holding:
         """The analysis with its default settings, computed on first use."""
         with self._lock:
             if self._record is None:
-                self._record = self.analysed("update", 0.5, None)
+                self._record = self.analysed("update", 0.5, self.library.clusters)
             return self._record
 
     def evaluation(self) -> EvaluationView:
@@ -73,7 +73,7 @@ class Holding:
         with self._lock:
             stored = self._record
             if stored is not None and measure == "update" == stored.similarity.measure:
-                return stored if n_clusters is None else with_clusters(stored, n_clusters)
+                return with_clusters(stored, n_clusters)
             if self._survey is None:
                 self._survey = survey(self.library.adapters)
             return analysed(self.library, self._survey, measure, sparsity, n_clusters)
