@@ -101,7 +101,7 @@ def test_the_start_in_peft_is_the_mixture(architecture: str, tiny: Tiny) -> None
     try:
         put_in(model, starting_point(routed.library, start_weights(routed, "uniform", []), 8))
         with torch.no_grad():
-            found = float(answer_losses(model.eval(), batch_of(routed, rows)).mean())
+            found = float(answer_losses(model.eval(), batch_of(rows, base)).mean())
     finally:
         take_off(model, base)
     assert found == pytest.approx(routed_loss(routed, rows, Uniform()), rel=1e-4)
