@@ -31,6 +31,6 @@ PRESETS = {
     "paper": Preset(Recipe(**_PAPER, epochs=2), Recipe(**_PAPER, epochs=3)),  # type: ignore[arg-type]
     "sample": Preset(
         Recipe(max_rows=800, mixed_precision=True),
-        Recipe(max_rows=200, mixed_precision=True),
+        Recipe(max_rows=80, mixed_precision=True),
     ),
 }
