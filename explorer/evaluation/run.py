@@ -22,7 +22,7 @@ from explorer.routing.router import Router
 from explorer.tasks.task import Task
 
 Stop = Callable[[], bool]
-BATCH_ROWS = 16
+BATCH_ROWS = 32
 
 
 @dataclass(frozen=True)

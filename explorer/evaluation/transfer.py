@@ -22,7 +22,7 @@ from explorer.routing.base import Base
 from explorer.routing.router import Router
 from explorer.routing.single import Single
 
-BATCH_ROWS = 16
+BATCH_ROWS = 32
 RELABELLINGS = 999
 NO_ADAPTER = ""
 

@@ -189,7 +189,7 @@ def test_presets_and_what_is_given_in_place_of_their_values():
     assert (paper.private.epochs, paper.together.epochs) == (2, 3)
     sample = recipes("--preset", "sample")
     assert sample.private == Recipe(max_rows=800, mixed_precision=True)
-    assert sample.together == Recipe(max_rows=200, mixed_precision=True)
+    assert sample.together == Recipe(max_rows=80, mixed_precision=True)
     given = recipes("--preset", "sample", "--max-rows", "50", "--cluster-epochs", "4", "--no-mixed-precision")
     assert (given.private.max_rows, given.together.max_rows) == (50, 50)
     assert (given.private.epochs, given.together.epochs, given.together.mixed_precision) == (1, 4, False)
