@@ -165,7 +165,7 @@ def _methods(
     from explorer.learning.store import load_learned
 
     learned = [load_learned(place, library) for place in options.learned]
-    found: list[Method] = [*learned_methods(learned, routed, library)]
+    found: list[Method] = []
     for spec in dict.fromkeys(options.router):
         if spec == ORACLE:
             found.append(oracle(library))
@@ -175,7 +175,7 @@ def _methods(
             router = router_from_spec(spec)
             router.check(routed.names)
             found.extend(methods_of(library, [router]))
-    return found
+    return [*found, *learned_methods(learned, routed, library)]
 
 
 def _best(
