@@ -8,12 +8,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from adapter_files import write_adapter
 from tiny_trainable import save_tiny_llama
 
 from explorer.__main__ import main
+from explorer.evaluation import transfer
 
 SITES = {
     f"model.layers.{layer}.self_attn.{module}": (2, 32, width)
@@ -120,7 +122,7 @@ def test_ctrl_c_stops_after_the_step_at_hand_and_the_next_run_goes_on(place: Pat
         (["--router", "nothing"], "Router 'nothing': is not known"),
         (["--router", "single:name=missing"], "Adapter 'missing': is not one that can be routed here"),
         (["--only", "nothing"], "has no task 'nothing'"),
-        (["--only", ","], "--only"),
+        (["--only", ","], "A list of names: expected names with commas between"),
         (["--kind", "held-out", "--only", "calc"], "leaves no task: none is held-out"),
         (["--rows", "0"], "must be a whole number from 1"),
         (["--router", "best", "--only", "bare"], "needs tasks with validation or training rows"),
@@ -190,3 +192,33 @@ def test_what_was_learned_is_a_method_like_any_other(
         patch.chdir(tmp_path)
         assert main(words(place, "--learned", str(tmp_path / "lorahub"), str(tmp_path / "lorahub"))) == 2
     assert "was learned twice for the same task" in capsys.readouterr().err
+
+
+def test_a_stop_while_the_best_adapter_is_chosen_is_no_result(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Everything else is known already, so nothing but the stop itself says that something is missing."""
+    asked = words(place, "--router", "base", "--only", "calc", "--output", str(tmp_path))
+    assert main(asked) == 0
+    begun = transfer.losses_under_each
+
+    def stopped(*given: Any, stop: Any, **more: Any) -> Any:
+        signal.raise_signal(signal.SIGINT)
+        return begun(*given, stop=stop, **more)
+
+    monkeypatch.setattr(transfer, "losses_under_each", stopped)
+    with pytest.raises(SystemExit) as ended:
+        main([*asked, "--router", "base", "best"])
+    assert ended.value.code == 130
+    assert "Run the same command again and it goes on." in capsys.readouterr().err
+
+
+def test_other_rows_are_refused_before_any_is_scored(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = words(place, "--router", "base", "--only", "calc", "--no-answers", "--output", str(tmp_path))
+    assert main(asked) == 0
+    cells = sorted((tmp_path / "cells").iterdir())
+    assert main([*asked, "--rows", "2"]) == 2
+    assert "has other rows than in the output folder" in capsys.readouterr().err
+    assert sorted((tmp_path / "cells").iterdir()) == cells

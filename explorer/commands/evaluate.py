@@ -6,11 +6,13 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import explorer
 from explorer.commands.command import Command, Options, Parser, path, text, whole
+from explorer.commands.names import listed
 from explorer.commands.opening import add_library, base_for
 from explorer.commands.terminal import printable, report, say, say_json
 from explorer.errors import SettingsError
@@ -20,9 +22,11 @@ if TYPE_CHECKING:
     from explorer.evaluation.methods import Method
     from explorer.evaluation.record import EvaluationRecord
     from explorer.evaluation.run import EvaluationEvent
+    from explorer.evaluation.settings import EvaluationSettings
     from explorer.evaluation.store import CellStore
+    from explorer.evaluation.transfer import Losses
     from explorer.models.routed_model import RoutedModel
-    from explorer.tasks.task import Task
+    from explorer.tasks.task import Example, Task
 
 ROUTERS = ("base", "uniform", "arrow", "oracle")
 ROUTER_HELP = (
@@ -31,6 +35,7 @@ ROUTER_HELP = (
 )
 KINDS = {"in-distribution": False, "held-out": True}
 INTERRUPTED = 130
+CHOOSING_ROWS = 8
 
 
 def add_options(parser: Parser) -> None:
@@ -67,16 +72,14 @@ def run(options: Options) -> None:
     from explorer.evaluation.store import CellStore
     from explorer.tasks.folder import read_tasks
 
-    tasks = _of_kind(read_tasks(options.tasks, _listed(options.only)), options.kind)
+    tasks = _of_kind(read_tasks(options.tasks, listed(options.only)), options.kind)
+    _check_specs(options.router, tasks)
     store = CellStore(options.output) if options.output else None
     with explorer.open_library(options.library) as library:
-        _check_specs(options.router)
         _check_output(options, library)
         routed = explorer.RoutedModel(base_for(library, options.base), library)
         with _stoppable() as stop:
-            record, stopped = _evaluated(routed, library, tasks, options, store, stop)
-            if options.transfer and not stopped:
-                record, stopped = _with_transfer(routed, library, tasks, options, store, stop, record)
+            record, stopped = _Work(routed, library, tasks, options, store, stop).done()
     if options.output:
         record = _kept(record, options.output)
     if options.json:
@@ -102,42 +105,34 @@ def _of_kind(tasks: Sequence[Task], kind: str) -> Sequence[Task]:
     return found
 
 
-def _check_specs(specs: Sequence[str]) -> None:
+def _check_specs(specs: Sequence[str], tasks: Sequence[Task]) -> None:
     """Refuse a wrong router before the base model is loaded."""
     from explorer.evaluation.methods import BEST, ORACLE, router_from_spec
 
     for spec in specs:
         if spec not in (ORACLE, BEST):
             router_from_spec(spec)
+    if BEST in specs and not any(task.validation or task.train for task in tasks):
+        raise SettingsError("--router best", "needs tasks with validation or training rows")
 
 
 def _check_output(options: Options, library: Library) -> None:
-    """Refuse an output folder that holds another evaluation, before the work begins."""
+    """Refuse an output folder that holds another evaluation, before the base model is loaded."""
     from explorer.evaluation.merging import check_alike
-    from explorer.evaluation.record import FILE, read_record
 
-    if options.output and (options.output / FILE).exists():
-        before = read_record(options.output / FILE)
+    before = _stored(options.output)
+    if before is not None:
         check_alike(before, options.base or library.base_model, settings_from(options).as_dict())
 
 
-def _evaluated(
-    routed: RoutedModel,
-    library: Library,
-    tasks: Sequence[Task],
-    options: Options,
-    store: CellStore | None,
-    stop: Callable[[], bool],
-) -> tuple[EvaluationRecord, bool]:
-    from explorer.evaluation.methods import own_adapters
-    from explorer.evaluation.run import evaluate
+def _stored(folder: Path | None) -> EvaluationRecord | None:
+    """The record in the output folder, if there is one."""
+    from explorer.evaluation.record import FILE, read_record
 
-    methods = _methods(routed, library, tasks, options, store, stop)
-    events = evaluate(routed, tasks, methods, settings_from(options), own=own_adapters(library), store=store, stop=stop)
-    return _told(events)
+    return read_record(folder / FILE) if folder is not None and (folder / FILE).exists() else None
 
 
-def settings_from(options: Options) -> Any:
+def settings_from(options: Options) -> EvaluationSettings:
     """The evaluation's settings, defaults where nothing was given."""
     from explorer.evaluation.settings import EvaluationSettings
 
@@ -145,125 +140,114 @@ def settings_from(options: Options) -> Any:
     return EvaluationSettings(answers=not options.no_answers, chat=not options.plain, **given)
 
 
-def _methods(
-    routed: RoutedModel,
-    library: Library,
-    tasks: Sequence[Task],
-    options: Options,
-    store: CellStore | None,
-    stop: Callable[[], bool],
-) -> list[Method]:
-    from explorer.evaluation.methods import (
-        BEST,
-        ORACLE,
-        best_single,
-        learned_methods,
-        methods_of,
-        oracle,
-        router_from_spec,
-    )
-    from explorer.learning.store import load_learned
+@dataclass(frozen=True)
+class _Work:
+    """One evaluation, with all it needs."""
 
-    learned = [load_learned(place, library) for place in options.learned]
-    found: list[Method] = []
-    for spec in dict.fromkeys(options.router):
-        if spec == ORACLE:
-            found.append(oracle(library))
-        elif spec == BEST:
-            found.append(best_single(library, _best(routed, library, tasks, options, store, stop)))
-        else:
-            router = router_from_spec(spec)
-            router.check(routed.names)
-            found.extend(methods_of(library, [router]))
-    return [*found, *learned_methods(learned, routed, library)]
+    routed: RoutedModel
+    library: Library
+    tasks: Sequence[Task]
+    options: Options
+    store: CellStore | None
+    stop: Callable[[], bool]
 
+    def done(self) -> tuple[EvaluationRecord, bool]:
+        """The record, and whether it was stopped before its end."""
+        from explorer.evaluation.methods import own_adapters
+        from explorer.evaluation.run import evaluate
 
-def _best(
-    routed: RoutedModel,
-    library: Library,
-    tasks: Sequence[Task],
-    options: Options,
-    store: CellStore | None,
-    stop: Callable[[], bool],
-) -> dict[str, str]:
-    """For each task the adapter that loses least on rows which are not tested."""
-    from explorer.evaluation.rows import rows_of
-    from explorer.evaluation.transfer import best_adapters
+        events = evaluate(
+            self.routed,
+            self.tasks,
+            self._methods(),
+            settings_from(self.options),
+            own=own_adapters(self.library),
+            store=self.store,
+            stop=self.stop,
+        )
+        record, stopped = _told(events, _stored(self.options.output))
+        if self.options.transfer and not stopped:
+            record = self._with_transfer(record)
+        return record, stopped or self.stop()
 
-    most = options.choosing_rows or 8
-    rows = {
-        task.name: rows_of(routed.base, task, most=most, chat=not options.plain, room=0, part=part).rows
-        for task in tasks
-        if (part := task.validation or task.train)
-    }
-    if not rows:
-        raise SettingsError("--router best", "needs tasks with validation or training rows")
-    losses = _under_each(routed, rows, library, store, stop, "choosing the best single adapter")
-    return best_adapters(losses) if losses is not None else {}
+    def _methods(self) -> list[Method]:
+        from explorer.evaluation import methods as known
+        from explorer.learning.store import load_learned
 
+        learned = [load_learned(place, self.library) for place in self.options.learned]
+        found: list[Method] = []
+        for spec in dict.fromkeys(self.options.router):
+            if spec == known.ORACLE:
+                found.append(known.oracle(self.library))
+            elif spec == known.BEST:
+                found.append(known.best_single(self.library, self._best()))
+            else:
+                router = known.router_from_spec(spec)
+                router.check(self.routed.names)
+                found.extend(known.methods_of(self.library, [router]))
+        return [*found, *known.learned_methods(learned, self.routed, self.library)]
 
-def _with_transfer(
-    routed: RoutedModel,
-    library: Library,
-    tasks: Sequence[Task],
-    options: Options,
-    store: CellStore | None,
-    stop: Callable[[], bool],
-    record: EvaluationRecord,
-) -> tuple[EvaluationRecord, bool]:
-    """The record with the transfer matrix."""
-    from dataclasses import replace
+    def _best(self) -> dict[str, str]:
+        """For each task the adapter that loses least on rows which are not tested; of none when stopped."""
+        from explorer.evaluation.transfer import best_adapters
 
-    from explorer.evaluation.methods import own_adapters
-    from explorer.evaluation.rows import rows_of
-    from explorer.evaluation.transfer import transfer_of
+        parts = [(task, part) for task in self.tasks if (part := task.validation or task.train)]
+        most = self.options.choosing_rows or CHOOSING_ROWS
+        losses = self._under_each(parts, most, "choosing the best single adapter")
+        return {} if losses is None else best_adapters(losses)
 
-    known = {task.name for task in record.tasks}
-    rows = {
-        task.name: rows_of(routed.base, task, most=options.transfer, chat=not options.plain, room=0).rows
-        for task in tasks
-        if task.name in known
-    }
-    losses = _under_each(routed, rows, library, store, stop, "transfer")
-    if losses is None:
-        return record, True
-    similarity = explorer.similarity(library)
-    clustering = explorer.cluster(similarity, library.clusters)
-    return replace(record, transfer=transfer_of(losses, similarity, clustering, own_adapters(library))), False
+    def _with_transfer(self, record: EvaluationRecord) -> EvaluationRecord:
+        """The record with the transfer matrix, or as it is when stopped."""
+        from explorer.evaluation.methods import own_adapters
+        from explorer.evaluation.transfer import transfer_of
 
+        known = {task.name for task in record.tasks}
+        parts = [(task, task.test) for task in self.tasks if task.name in known]
+        losses = self._under_each(parts, self.options.transfer, "transfer")
+        if losses is None:
+            return record
+        similarity = explorer.similarity(self.library)
+        clustering = explorer.cluster(similarity, self.library.clusters)
+        transfer = transfer_of(losses, similarity, clustering, own_adapters(self.library))
+        return replace(record, transfer=transfer)
 
-def _under_each(
-    routed: RoutedModel,
-    rows: dict[str, Any],
-    library: Library,
-    store: CellStore | None,
-    stop: Callable[[], bool],
-    what: str,
-) -> Any:
-    from explorer.evaluation.transfer import losses_under_each
+    def _under_each(self, parts: Sequence[tuple[Task, Sequence[Example]]], most: int, what: str) -> Losses | None:
+        """The loss of the first rows of each part under each adapter, None when stopped."""
+        from explorer.evaluation.rows import rows_of
+        from explorer.evaluation.transfer import losses_under_each
 
-    work = losses_under_each(routed, rows, library, store=store, stop=stop)
-    while True:
-        try:
-            event = next(work)
-        except StopIteration as end:
-            return end.value
-        report(f"{what}: {event.done} of {event.count} adapters")
+        chat = not self.options.plain
+        rows = {
+            task.name: rows_of(self.routed.base, task, most=most, chat=chat, room=0, part=part).rows
+            for task, part in parts
+        }
+        work = losses_under_each(self.routed, rows, self.library, store=self.store, stop=self.stop)
+        while True:
+            try:
+                event = next(work)
+            except StopIteration as end:
+                return end.value
+            report(f"{what}: {event.done} of {event.count} adapters")
 
 
-def _told(events: Iterator[EvaluationEvent]) -> tuple[EvaluationRecord, bool]:
-    """Tell the progress; what the last event holds."""
-    from explorer.evaluation.run import CellDone, EvaluationDone, RowsLeftOut, RowsScored
+def _told(events: Iterator[EvaluationEvent], before: EvaluationRecord | None) -> tuple[EvaluationRecord, bool]:
+    """Tell the progress; what the last event holds.
+
+    Raises:
+        EvaluationError: at once, before any row is scored, where `before` cannot take the new record.
+    """
+    from explorer.evaluation.merging import merged
+    from explorer.evaluation.run import EvaluationDone, RowsLeftOut, RowsScored, Started
 
     for event in events:
         match event:
             case RowsLeftOut(sentence=sentence):
                 report(sentence)
+            case Started(record=record) if before is not None:
+                merged(before, record)
             case RowsScored(method=method, task=task, done=done, all_rows=all_rows, seconds_left=left):
                 line = f"{task}, {method}: {done} of {all_rows} rows, {left:.0f} s left"
                 print(printable(line), file=sys.stderr, flush=True)
-            case CellDone():
-                pass
             case EvaluationDone(record=record, stopped=stopped):
                 return record, stopped
     raise AssertionError("an evaluation ends with its record")
@@ -290,11 +274,11 @@ def _kept(record: EvaluationRecord, folder: Path) -> EvaluationRecord:
     """Write the record into the output folder, together with what is there already."""
     from explorer.commands.files import write_whole
     from explorer.evaluation.merging import merged
-    from explorer.evaluation.record import FILE, read_record, write_record
+    from explorer.evaluation.record import FILE, write_record
 
-    target = folder / FILE
-    whole_record = merged(read_record(target), record) if target.exists() else record
-    write_whole(target, lambda scratch: write_record(whole_record, scratch))
+    before = _stored(folder)
+    whole_record = record if before is None else merged(before, record)
+    write_whole(folder / FILE, lambda scratch: write_record(whole_record, scratch))
     return whole_record
 
 
@@ -305,13 +289,6 @@ def print_record(record: EvaluationRecord) -> None:
     print_overview(record)
     for sentence in record.remarks:
         say(sentence)
-
-
-def _listed(names: str) -> tuple[str, ...]:
-    listed = tuple(name.strip() for name in names.split(",") if name.strip())
-    if names and not listed:
-        raise SettingsError("--only", expected="names with commas between", found=repr(names[:40]))
-    return listed
 
 
 COMMAND = Command("evaluate", "measure how well routers answer tasks", add_options, run)

@@ -34,6 +34,13 @@ class RowsLeftOut:
 
 
 @dataclass(frozen=True)
+class Started:
+    """The rows are read and nothing is scored yet: the record without a cell, to which each `CellDone` adds one."""
+
+    record: EvaluationRecord
+
+
+@dataclass(frozen=True)
 class RowsScored:
     """One batch is done. `done` and `all_rows` count rows over all methods and tasks that are still to do."""
 
@@ -60,7 +67,7 @@ class EvaluationDone:
     stopped: bool
 
 
-EvaluationEvent = RowsLeftOut | RowsScored | CellDone | EvaluationDone
+EvaluationEvent = RowsLeftOut | Started | RowsScored | CellDone | EvaluationDone
 
 
 def evaluate(
@@ -123,6 +130,7 @@ class _Run:
         usable = [task for task in tasks if task.name in self.rows]
         if not usable:
             raise EvaluationError("Evaluation", "has no task with a usable test row", fix=" ".join(remarks[:3]))
+        yield Started(self._record(usable, remarks))
         todo = [(task, method) for task in usable for method in self.methods if self._has_router(task, method)]
         known = {pair: self._recalled(*pair) for pair in todo}
         self.pace.expect(sum(self._count(task) for task, method in todo if known[task, method] is None))

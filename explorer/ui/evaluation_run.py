@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from explorer.adapters.library import Library
-from explorer.evaluation.methods import Method, methods_of, own_adapters
-from explorer.evaluation.record import Cell, EvaluationRecord, TaskNote
-from explorer.evaluation.run import CellDone, EvaluationDone, RowsLeftOut, RowsScored, evaluate
+from explorer.evaluation.methods import methods_of, own_adapters
+from explorer.evaluation.record import EvaluationRecord
+from explorer.evaluation.run import CellDone, EvaluationDone, RowsScored, Started, evaluate
 from explorer.evaluation.settings import EvaluationSettings
 from explorer.models.routed_model import RoutedModel
 from explorer.routing.router import Router
@@ -44,43 +44,21 @@ def steps(
 ) -> Iterator[Step]:
     """Evaluate the tasks with each router, step by step (raises as :func:`explorer.evaluation.run.evaluate`)."""
     methods = methods_of(library, routers)
-    so_far = _SoFar(model, tasks, methods, settings)
-    yield Step(so_far.record(), "Reading the rows", changed=True)
+    record = EvaluationRecord(model.base.name, tuple(method.note for method in methods), (), ())
+    yield Step(record, "Reading the rows")
     events = evaluate(model, tasks, methods, settings, own=own_adapters(library), stop=stop)
     with closing(events):  # type: ignore[type-var]
         for event in events:
-            if isinstance(event, RowsScored):
-                yield Step(so_far.record(), progress_text(event.done, event.all_rows, event.seconds_left))
-            elif isinstance(event, RowsLeftOut):
-                so_far.remarks.append(event.sentence)
+            if isinstance(event, Started):
+                record = event.record
+                yield Step(record, "", changed=True)
+            elif isinstance(event, RowsScored):
+                yield Step(record, progress_text(event.done, event.all_rows, event.seconds_left))
             elif isinstance(event, CellDone):
-                so_far.cells.append(event.cell)
-                yield Step(so_far.record(), "", changed=True)
+                record = replace(record, cells=(*record.cells, event.cell))
+                yield Step(record, "", changed=True)
             elif isinstance(event, EvaluationDone):
                 yield Step(event.record, "", changed=True, ended=not event.stopped)
-
-
-class _SoFar:
-    """The record in the making."""
-
-    def __init__(
-        self, model: RoutedModel, tasks: Sequence[Task], methods: Sequence[Method], settings: EvaluationSettings
-    ) -> None:
-        self.base_model = model.base.name
-        self.notes = tuple(method.note for method in methods)
-        self.tasks = tuple(
-            TaskNote(task.name, task.family, task.held_out, min(settings.rows, len(task.test)), task.test_hash)
-            for task in tasks
-        )
-        self.settings = settings.as_dict()
-        self.cells: list[Cell] = []
-        self.remarks: list[str] = []
-
-    def record(self) -> EvaluationRecord:
-        """What is known so far."""
-        return EvaluationRecord(
-            self.base_model, self.notes, self.tasks, tuple(self.cells), self.settings, remarks=tuple(self.remarks)
-        )
 
 
 def progress_text(done: int, all_rows: int, seconds_left: float) -> str:
