@@ -45,7 +45,8 @@ def steps(
     """Evaluate the tasks with each router, step by step (raises as :func:`explorer.evaluation.run.evaluate`)."""
     methods = methods_of(library, routers)
     record = EvaluationRecord(model.base.name, tuple(method.note for method in methods), (), ())
-    yield Step(record, "Reading the rows")
+    words = "Reading the rows"
+    yield Step(record, words)
     events = evaluate(model, tasks, methods, settings, own=own_adapters(library), stop=stop)
     with closing(events):  # type: ignore[type-var]
         for event in events:
@@ -53,10 +54,11 @@ def steps(
                 record = event.record
                 yield Step(record, "", changed=True)
             elif isinstance(event, RowsScored):
-                yield Step(record, progress_text(event.done, event.all_rows, event.seconds_left))
+                words = progress_text(event.done, event.all_rows, event.seconds_left)
+                yield Step(record, words)
             elif isinstance(event, CellDone):
                 record = replace(record, cells=(*record.cells, event.cell))
-                yield Step(record, "", changed=True)
+                yield Step(record, words, changed=True)  # the line goes with each result, however fast they come
             elif isinstance(event, EvaluationDone):
                 yield Step(event.record, "", changed=True, ended=not event.stopped)
 
