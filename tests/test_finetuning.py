@@ -68,6 +68,14 @@ def test_it_starts_at_the_loss_of_the_mixture_when_the_rank_is_enough(start: str
     assert card["start_energy_kept"] == 1.0
 
 
+def test_scratch_takes_nothing_from_the_library(tiny: Tiny, tmp_path: Path) -> None:
+    routed = routed_of(tiny("llama"))
+    card = finetune(routed, TASKS[3], tmp_path, start="scratch", examples=4, steps=5, learning_rate=0.01)
+    assert card["loss_before"] == card["loss_of_base"]
+    assert card["loss_after"] < card["loss_before"] - 0.1
+    assert card["start"] == "scratch"
+
+
 def test_a_start_cut_to_a_rank_is_the_nearest_of_that_rank(tiny: Tiny) -> None:
     routed = routed_of(tiny("llama"))
     weights = start_weights(routed, "uniform", [])
@@ -166,7 +174,7 @@ def _in_the_way(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "error", "problem"),
     [
-        ({"start": "arrows"}, SettingsError, "start: expected arrow or uniform, found 'arrows'"),
+        ({"start": "arrows"}, SettingsError, "start: expected one of arrow, uniform, scratch, found 'arrows'"),
         ({"rank": 2000}, SettingsError, "rank: expected 1 to 1024, found 2000"),
         ({"steps": 0}, SettingsError, "epochs: expected 1 to 1000, found 0"),
         ({"target": task_of("dog", test_only=True)}, LearningError, "dog: has only test rows"),

@@ -53,8 +53,8 @@ SETTINGS: Mapping[str, tuple[str, Callable[[str], Any], str]] = {
     ),
     "start": (
         "WHAT",
-        one_of("arrow", "uniform"),
-        "finetune: from `arrow`'s mean weights (default) or `uniform` ones",
+        one_of("arrow", "uniform", "scratch"),
+        "finetune: from `arrow`'s mean weights (default), `uniform` ones, or `scratch` (the control)",
     ),
     "rank": ("R", whole(1, 1024), "finetune: of the new adapter (the library's largest)"),
     "seed": ("N", SEED, "of every choice (0)"),

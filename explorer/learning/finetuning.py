@@ -12,7 +12,7 @@ from explorer.learning.examples import few_shot
 from explorer.learning.learned import adapters_hash
 from explorer.learning.mixing import mean_loss, nothing
 from explorer.learning.progress import SILENT, Watch
-from explorer.learning.starting_point import StartingPoint, put_in, start_weights, starting_point
+from explorer.learning.starting_point import StartingPoint, put_in, start_from
 from explorer.models.base import BaseModel
 from explorer.models.routed_model import RoutedModel
 from explorer.models.shapes import linear_shapes
@@ -50,14 +50,15 @@ def finetune(
     """Train an adapter on a few examples of `target` into `output/<task>/`, and return its card.
 
     It starts from the library: the mean of all updates ("uniform"), or their mean by Arrow's weights on the examples'
-    prompts ("arrow"), at each module, cut to `rank` by its singular values. Then the training of `train` runs on it,
-    over all modules that any adapter has. A folder of such adapters is a library, named by the tasks.
+    prompts ("arrow"), at each module, cut to `rank` by its singular values; or from nothing ("scratch"). Then the
+    training of `train` runs on it, over all modules that any adapter has. A folder of such adapters is a library,
+    named by the tasks.
 
     Args:
         routed: a base model with a library, not held by a `with` block.
         target: the task; its validation rows, else its training rows, give the examples.
         output: made if need be.
-        start: "arrow" or "uniform".
+        start: "arrow", "uniform" or "scratch".
         examples: how many.
         steps: at least so many: whole passes over the examples are taken.
         rank: of the adapter; 0 for the library's largest.
@@ -94,8 +95,7 @@ def finetune(
         seed=seed,
     )
     make_output(output)
-    weights = start_weights(routed, start, [row.ids[: row.prompt_length] for row in rows])
-    point = starting_point(routed.library, weights, recipe.rank)
+    point = start_from(routed, start, [row.ids[: row.prompt_length] for row in rows], recipe.rank)
     facts = {
         "method": "finetune",
         "start": start,

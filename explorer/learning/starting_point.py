@@ -1,6 +1,7 @@
 """Where fine-tuning starts: one update a module, made of the library by fixed weights and cut to the rank in training.
 
 Uniform weights are "mu" of arXiv 2405.11157, section 4, Arrow's mean weights its supervised adaptation from Arrow.
+"scratch" takes nothing from the library: the control that tells what a start from the library is worth.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from explorer.routing.arrow import Arrow
 from explorer.routing.per_site import PerSite
 from explorer.routing.router import Router
 
-STARTS = ("arrow", "uniform")
+MIXED = ("arrow", "uniform")
+STARTS = (*MIXED, "scratch")
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,14 +34,21 @@ class StartingPoint:
     kept: float
 
 
-def start_weights(routed: RoutedModel, start: str, prompts: Sequence[Sequence[int]]) -> PerSite:
-    """The weights that the start mixes by: uniform ones, or the mean of Arrow's (top 4, T 1) over the prompts.
+def start_from(routed: RoutedModel, start: str, prompts: Sequence[Sequence[int]], rank: int) -> StartingPoint:
+    """The start of this name, of no more than `rank`; "scratch" is a fresh adapter's (B = 0).
 
     Raises:
         SettingsError: there is no such start.
     """
     if start not in STARTS:
-        raise SettingsError("start", expected=" or ".join(STARTS), found=repr(start)[:40])
+        raise SettingsError("start", expected=f"one of {', '.join(STARTS)}", found=repr(start)[:40])
+    if start not in MIXED:
+        return StartingPoint({}, 1.0)
+    return starting_point(routed.library, start_weights(routed, start, prompts), rank)
+
+
+def start_weights(routed: RoutedModel, start: str, prompts: Sequence[Sequence[int]]) -> PerSite:
+    """The weights that a start mixes by: uniform ones, or the mean of Arrow's (top 4, T 1) over the prompts."""
     if start == "arrow":
         return mean_weights(routed, Arrow(), prompts)
     count = len(routed.names)
