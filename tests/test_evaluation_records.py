@@ -227,4 +227,9 @@ def test_the_overview_tells_how_much_of_the_gap_each_method_recovers() -> None:
         "| Arrow \\| best | L | 2.500 ± 0.500 | 50% | **2.000 ± 0.250** | **0.500 ± 0.100** |",
         f"| {ORACLE_TITLE} | L | **1.000 ± 0.500** | 100% | – | – |",
     ]
-    assert task_table(record, "loss", held_out=True).rows[0] == ("Base model", "", "3.000", "3.000")
+    held_out = task_table(record, "loss", held_out=True).rows
+    assert held_out[0] == ("Base model", "", "3.000", "3.000")
+    assert [row[0] for row in held_out] == ["Base model", "Arrow | best"], "no row of dashes"
+    needy = replace(record, methods=(*record.methods[:2], replace(record.methods[2], uses="the task's name")))
+    assert overview(needy).header[:4] == ("router", "library", "needs", "in-distribution loss")
+    assert [row[2] for row in overview(needy).rows] == ["–", "–", "the task's name"]

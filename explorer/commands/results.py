@@ -70,7 +70,7 @@ def _print(title: str, table: Table, as_markdown: bool) -> None:
             say(line)
     else:
         rows = [tuple(cell.replace("**", "") for cell in row) for row in table.rows]
-        say_table(table.header, rows, right=tuple(range(2, len(table.header))))
+        say_table(table.header, rows, right=tuple(range(table.named, len(table.header))))
     say()
 
 

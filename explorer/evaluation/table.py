@@ -19,28 +19,33 @@ NOTHING = "–"
 
 @dataclass(frozen=True)
 class Table:
-    """A header and rows of as many texts."""
+    """A header and rows of as many texts; the first `named` columns say what a row is, the others are numbers."""
 
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+    named: int = 2
 
 
 def overview(record: EvaluationRecord) -> Table:
     """Each method's means: the loss on tasks with training rows and how far it goes from base to oracle, held-out ones.
 
-    Columns without any number are left out. The best of a column is bold; the oracle, which knows the task, and ties
-    are bold as well where they are best.
+    The third column says what a method needs besides the library, if any needs something. Columns without any number
+    are left out. The best of a column is bold; the oracle, which knows the task, and ties are bold as well where they
+    are best.
     """
     texts = {"in-distribution loss": _texts(record, "loss", held_out=False), "of the gap": _gaps(record)}
     for held_out, kind in ((False, "in-distribution"), (True, "held-out")):
         for name, title in (("loss", "loss"), ("exact_match", "exact match"), ("rouge_l", "ROUGE-L")):
             texts.setdefault(f"{kind} {title}", _texts(record, name, held_out=held_out))
     shown = {title: column for title, column in texts.items() if set(column) != {NOTHING}}
-    rows = [
-        (method.title, method.library, *(column[place] for column in shown.values()))
-        for place, method in enumerate(record.methods)
-    ]
-    return Table(("router", "library", *shown), tuple(rows))
+    named = {
+        "router": [method.title for method in record.methods],
+        "library": [method.library for method in record.methods],
+    }
+    if any(method.uses for method in record.methods):
+        named["needs"] = [method.uses or NOTHING for method in record.methods]
+    columns = named | shown
+    return Table(tuple(columns), tuple(zip(*columns.values(), strict=True)), len(named))
 
 
 def ends(record: EvaluationRecord) -> tuple[MethodNote, MethodNote] | None:
@@ -65,7 +70,10 @@ def _texts(record: EvaluationRecord, measure: str, *, held_out: bool) -> list[st
 
 
 def task_table(record: EvaluationRecord, measure: str, *, held_out: bool) -> Table:
-    """Each method on each held-out (or other) task, the mean over them first; the best of a column in bold."""
+    """Each method on each held-out (or other) task, the mean over them first; the best of a column in bold.
+
+    Methods that were measured on none of them are left out.
+    """
     tasks = [task.name for task in record.tasks if task.held_out == held_out]
     columns = [[summary(record, method.key, measure, held_out=held_out) for method in record.methods]]
     for task in tasks:
@@ -73,8 +81,9 @@ def task_table(record: EvaluationRecord, measure: str, *, held_out: bool) -> Tab
         columns.append([cell.measures.get(measure) if cell is not None else None for cell in cells])
     texts = [_marked(column, lower=measure in LOWER_IS_BETTER) for column in columns]
     rows = [
-        (method.title, method.library, *(column[place] for column in texts))
+        (method.title, method.library, *found)
         for place, method in enumerate(record.methods)
+        if set(found := [column[place] for column in texts]) != {NOTHING}
     ]
     return Table(("router", "library", f"mean of {len(tasks)}", *tasks), tuple(rows))
 
