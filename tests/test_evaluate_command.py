@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 from adapter_files import write_adapter
+from safetensors.torch import load_file, save_file
 from tiny_trainable import save_tiny_llama
 
 from explorer.__main__ import main
@@ -62,7 +64,7 @@ def test_a_second_run_gives_the_same_record(place: Path, tmp_path: Path, capsys:
     files = [(tmp_path / name / "evaluation.json").read_bytes() for name in ("one", "two")]
     assert files[0] == files[1]
     record = records[0]
-    assert [method["title"] for method in record["methods"]][-2:] == ["Oracle: the task's own", "Best single"]
+    assert [method["title"] for method in record["methods"]][-2:] == ["Oracle: the task's own", "Best single on 8 rows"]
     assert {cell["task"] for cell in record["cells"] if cell["method"].endswith("own")} == {"calc", "poet", "spell"}
     assert {task["name"]: task["held_out"] for task in record["tasks"]}["fresh"] is True
     assert record["transfer"]["adapters"] == ["calc", "poet", "spell"]
@@ -127,6 +129,11 @@ def test_ctrl_c_stops_after_the_step_at_hand_and_the_next_run_goes_on(place: Pat
         (["--rows", "0"], "must be a whole number from 1"),
         (["--router", "best", "--only", "bare"], "needs tasks with validation or training rows"),
         (["--output", "/dev/null"], "cannot be used as output folder"),
+        (
+            ["--router", "arrow", "arrow:top_k=4"],
+            "which are both 'Arrow, top 4, T 1' in a table",
+        ),
+        (["--router", f"arrow:top_k={'9' * 400}"], "expected a whole number from 1 to 10000"),
     ],
 )
 def test_bad_input_is_one_sentence(
@@ -155,6 +162,43 @@ def test_another_evaluation_in_the_output_folder_is_not_mixed(
     (tmp_path / "evaluation.json").write_text("{}")
     assert main(words(place, *output)) == 2
     assert "is not an evaluation of this program" in capsys.readouterr().err
+    (tmp_path / "evaluation.json").unlink()
+    (tmp_path / "evaluation.json").symlink_to(tmp_path / "elsewhere.json")
+    assert main(words(place, *output)) == 2
+    assert "is not a file that can be read" in capsys.readouterr().err
+    assert not (tmp_path / "elsewhere.json").exists()
+
+
+def test_another_library_of_the_same_title_gets_no_share_of_a_row(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    namesake = tmp_path / "namesake" / "library"
+    write_adapter(namesake / "whole", SITES, seed=9, base_model=str(place / "tiny"))
+    output = ["--output", str(tmp_path / "out"), "--router", "uniform", "--no-answers"]
+    assert main(words(place, *output, "--only", "calc")) == 0
+    again = words(place, *output, "--only", "poet")
+    again[1] = str(namesake)
+    assert main(again) == 2
+    assert "Library 'library': is another of this title" in capsys.readouterr().err
+
+
+def test_a_base_model_that_changed_on_disk_is_another(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = tmp_path / "tiny"
+    shutil.copytree(place / "tiny", base)
+    asked = words(place, "--base", str(base), "--router", "base", "--only", "calc", "--no-answers", "--json")
+    assert main([*asked, "--output", str(tmp_path / "out")]) == 0
+    before = json.loads(capsys.readouterr().out)
+    weights = load_file(base / "model.safetensors")
+    save_file({name: value * 1.5 for name, value in weights.items()}, base / "model.safetensors", {"format": "pt"})
+    assert main([*asked, "--output", str(tmp_path / "out")]) == 2
+    assert "was made when the base model was another" in capsys.readouterr().err
+    (tmp_path / "out" / "evaluation.json").unlink()
+    assert main([*asked, "--output", str(tmp_path / "out")]) == 0
+    after = json.loads(capsys.readouterr().out)
+    assert after["base_hash"] != before["base_hash"] != ""
+    assert after["cells"] != before["cells"]
 
 
 def test_results_prints_the_stored_tables(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -164,7 +208,7 @@ def test_results_prints_the_stored_tables(place: Path, tmp_path: Path, capsys: p
     assert main(["results", str(tmp_path), "--markdown", "--measure", "rouge_l"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert "| router | library | mean of 1 | fresh |" in lines
-    assert any(line.startswith("| Oracle: the task's own | library | – |") for line in lines)
+    assert any(line.startswith("| Oracle: the task's own | library | the task's name |") for line in lines)
     assert main(["results", str(tmp_path / "evaluation.json")]) == 0
     assert "ROUGE-L, " not in capsys.readouterr().out
     assert main(["results", str(tmp_path / "nothing")]) == 2

@@ -203,7 +203,19 @@ def test_broken_files_of_the_store_are_done_again(routed: explorer.RoutedModel, 
     first = finished(evaluate(routed, [task_of()], methods, store=CellStore(tmp_path))).record
     (path,) = (tmp_path / "cells").glob("*.json")
     good = path.read_text()
-    for bad in ("", "[]", good[:-9], good.replace('"loss": ', '"loss": "x', 1), good.replace("0.", "NaN, 0.", 1)):
+    for bad in (
+        "",
+        "[]",
+        good[:-9],
+        good.replace('"loss": ', '"loss": "x', 1),
+        good.replace('"loss": ', '"loss": NaN, "was": ', 1),
+        good.replace('"own_share": {}', '"own_share": {"layer 0": NaN}', 1),
+        good.replace('"own_share": {}', '"own_share": {"layer 0": "nan"}', 1),
+        good.replace('"own_share": {}', f'"own_share": {{"layer 0": {10**400}}}', 1),
+        good.replace('"loss": ', '"loss": -', 1),
+        good.replace('"loss": ', '"loss": 1e300, "was": ', 1),
+    ):
+        assert bad != good
         path.write_text(bad)
         assert finished(evaluate(routed, [task_of()], methods, store=CellStore(tmp_path))).record == first
 
@@ -220,6 +232,16 @@ def test_rows_left_out_are_told(routed: explorer.RoutedModel) -> None:
         list(evaluate(routed, tasks[1:], methods_of(tiny_library(), [Base()])))
 
 
+def test_an_evaluation_of_the_loss_alone_is_of_the_same_rows(routed: explorer.RoutedModel) -> None:
+    long = "word " * next(n for n in range(999) if len(routed.base.tokenizer("word " * n)["input_ids"]) > 60)
+    tasks, methods = [task_of("t", [(long, "x"), ("a", "b"), ("c", "d")])], methods_of(tiny_library(), [Base()])
+    room = routed.base.max_tokens - 60
+    settings = [EvaluationSettings(rows=2, max_new_tokens=room, answers=answers) for answers in (True, False)]
+    found = [finished(evaluate(routed, tasks, methods, each)).record for each in settings]
+    assert found[0].remarks == found[1].remarks != ()
+    assert found[0].cells[0].measures["loss"].mean == pytest.approx(found[1].cells[0].measures["loss"].mean)
+
+
 def test_the_oracle_knows_the_tasks_of_clusters() -> None:
     adapters = [make_adapter(name, {"a": make_update(4, 4, 2, seed)}) for seed, name in enumerate(("c0", "c1", "sums"))]
     notes = [("x", "y"), ("sums", "z"), ()]
@@ -230,10 +252,13 @@ def test_the_oracle_knows_the_tasks_of_clusters() -> None:
         ]
     )
     assert own_adapters(library) == {"x": "c0", "y": "c0", "z": "c1", "sums": "sums"}
+    other = replace(adapters[2], notes=replace(adapters[2].notes, tasks=("x",)))
+    claims = Library([replace(adapters[0], notes=replace(adapters[0].notes, tasks=("sums",))), other])
+    assert own_adapters(claims) == {"sums": "c0", "x": "sums"}, "a name is no claim where the notes say otherwise"
     method = oracle(library)
     assert method.router("z", "?") == Single("c1")
     assert method.router("w", "?") is None
-    assert best_single(library, {"w": "c0"}).router("w", "?") == Single("c0")
+    assert best_single(library, {"w": "c0"}, 4).router("w", "?") == Single("c0")
 
 
 def test_settings_out_of_bounds_are_refused() -> None:

@@ -35,7 +35,7 @@ from explorer.evaluation.record import (
     write_record,
 )
 from explorer.evaluation.scoring import RowScore
-from explorer.evaluation.table import markdown, overview, task_table
+from explorer.evaluation.table import markdown, overview, plain, task_table
 from explorer.evaluation.transfer import Losses, transfer_of
 from explorer.routers import Arrow, Single
 
@@ -168,6 +168,12 @@ def test_a_record_comes_back_as_it_was_written(tmp_path: Path) -> None:
         lambda data: data["tasks"][0].update(held_out=1),
         lambda data: data["tasks"].append([]),
         lambda data: data.update(transfer={"tasks": []}),
+        lambda data: data.update(format=True),
+        lambda data: data["cells"].append(data["cells"][0]),
+        lambda data: data["cells"][0]["measures"]["loss"].update(mean=-0.1),
+        lambda data: data["cells"][1]["measures"]["rouge_l"].update(mean=1.01),
+        lambda data: data.update(settings={"rows": [4]}),
+        lambda data: data.update(settings={"rows": 10**400}),
     ],
 )
 def test_other_files_are_no_records(change: Callable[[Any], Any], tmp_path: Path) -> None:
@@ -178,6 +184,9 @@ def test_other_files_are_no_records(change: Callable[[Any], Any], tmp_path: Path
     path.write_text(json.dumps(data))
     with pytest.raises(EvaluationError, match=r"evaluation\.json: is not an evaluation of this program"):
         read_record(path)
+    write_record(sample_record(), path)
+    path.write_text(path.read_text().replace('"rows": 4', '"note": "\\ud800"', 1))
+    assert str(read_record(path).settings["note"]).isprintable()
     path.write_bytes(b"[" * 100_000)
     with pytest.raises(EvaluationError):
         read_record(path)
@@ -201,6 +210,19 @@ def test_two_evaluations_become_one_table_unless_they_differ_in_what_was_asked()
         merged(old, replace(new, settings={"rows": 5}))
     with pytest.raises(EvaluationError, match="'one': has other rows"):
         merged(old, replace(new, tasks=(replace(old.tasks[0], test_hash="h9"),)))
+    with pytest.raises(EvaluationError, match="was made when the base model was another"):
+        merged(old, replace(new, base_hash="abc"))
+
+
+def test_what_only_shares_a_title_does_not_share_a_row() -> None:
+    old = sample_record()
+    arrow = old.methods[1]
+    with pytest.raises(EvaluationError, match=r"Library 'L': is another of this title .* in its library\.json"):
+        merged(old, replace(old, methods=(replace(arrow, library_hash="other"),)))
+    known = replace(old, methods=(old.methods[0], replace(arrow, identity="abc")))
+    assert merged(old, known).methods == known.methods, "older records do not know it"
+    with pytest.raises(EvaluationError, match="'Arrow': is not the one of this title"):
+        merged(known, replace(old, methods=(replace(arrow, identity="abd"),)))
 
 
 def test_scores_are_plain_data() -> None:
@@ -227,9 +249,36 @@ def test_the_overview_tells_how_much_of_the_gap_each_method_recovers() -> None:
         "| Arrow \\| best | L | 2.500 ± 0.500 | 50% | **2.000 ± 0.250** | **0.500 ± 0.100** |",
         f"| {ORACLE_TITLE} | L | **1.000 ± 0.500** | 100% | – | – |",
     ]
+    upside_down = replace(
+        record,
+        cells=tuple(
+            replace(cell, measures={"loss": Measure(5.0 - cell.measures["loss"].mean, None, 1)})
+            for cell in record.cells
+        ),
+    )
+    assert "of the gap" not in overview(upside_down).header, "an oracle that is worse than nothing leaves no gap"
     held_out = task_table(record, "loss", held_out=True).rows
     assert held_out[0] == ("Base model", "", "3.000", "3.000")
     assert [row[0] for row in held_out] == ["Base model", "Arrow | best"], "no row of dashes"
     needy = replace(record, methods=(*record.methods[:2], replace(record.methods[2], uses="the task's name")))
     assert overview(needy).header[:4] == ("router", "library", "needs", "in-distribution loss")
     assert [row[2] for row in overview(needy).rows] == ["–", "–", "the task's name"]
+
+
+def test_names_are_text_in_a_table_whatever_they_look_like() -> None:
+    names = ["<img src=x>", "**a** [b](c)", "_x_ `y`", "two_words|three"]
+    methods = tuple(MethodNote(name, name, "") for name in names)
+    record = EvaluationRecord(
+        "m",
+        methods,
+        (TaskNote("<b>*t*", "", True, 1, "h"),),
+        (*(Cell(name, "<b>*t*", {"loss": Measure(1.0 + place, None, 1)}) for place, name in enumerate(names)),),
+    )
+    table = task_table(record, "loss", held_out=True)
+    lines = markdown(table).splitlines()
+    assert lines[0] == "| router | library | mean of 1 | &lt;b&gt;\\*t\\* |"
+    assert [line.split(" |  |")[0] for line in lines[2:]] == [
+        "| &lt;img src=x&gt;", "| \\*\\*a\\*\\* \\[b\\](c)", "| \\_x\\_ \\`y\\`", "| two_words\\|three",
+    ]  # fmt: skip
+    assert [row[0] for row in plain(table)] == names
+    assert plain(table)[0][2] == "1.000"

@@ -94,6 +94,12 @@ def test_another_library_is_refused(folder: Path, routed: RoutedModel) -> None:
         load_learned(folder, other)
 
 
+def test_a_base_model_that_changed_is_refused(folder: Path, routed: RoutedModel) -> None:
+    edit(folder, base_hash="abc")
+    with pytest.raises(LearningError, match=r"was learned when tiny/llama was another\. Learn anew\."):
+        load_learned(folder, routed.library).check(routed)
+
+
 def test_a_taken_place_is_left_alone(folder: Path, learned: dict[str, Learned]) -> None:
     before = {path: path.read_bytes() for path in folder.iterdir()}
     with pytest.raises(SettingsError, match="is there and is not an empty folder"):

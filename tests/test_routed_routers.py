@@ -10,6 +10,7 @@ import torch
 from oracles import averaged_factors
 from routed_samples import llama_shapes, random_adapter, tiny_library
 from routing_samples import AVERAGED, PER_PROMPT, every_router
+from tiny_models import make_tiny
 
 from explorer.adapters.library import Library
 from explorer.errors import SettingsError
@@ -109,6 +110,14 @@ def test_neutral_scores_are_arrows_mean_scores_on_the_base_model(tiny: Tiny) -> 
                     vector = adapter.updates[site].spectrum().vh[0].double()
                     expected = float((hidden @ vector).abs().mean())
                     assert float(routed._neutral[bank.sites][index, place]) == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_model_of_few_positions_reads_the_beginning_of_the_neutral_prompts(tiny: Tiny) -> None:
+    base = make_tiny("llama")
+    longest = max(len(encode_prompt(base.tokenizer, prompt, chat=True)) for prompt in PROMPTS)
+    base.model.config.max_position_embeddings = longest - 1
+    routed = RoutedModel(base, tiny_library(3))
+    assert np.isfinite(routed.route("the sea", CalibratedArrow(), chat=False).scores).any()
 
 
 def test_on_its_neutral_prompts_calibrated_arrow_scores_one(tiny: Tiny) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
 from routed_samples import tiny_library
+from scipy.stats import rankdata
 from scored_samples import TEXTS, task_of
 
 import explorer
@@ -21,9 +23,6 @@ from explorer.routers import Base, Single
 @pytest.fixture
 def routed(tiny: Callable[[str], BaseModel]) -> explorer.RoutedModel:
     return explorer.RoutedModel(tiny("llama"), tiny_library())
-
-
-# --- transfer
 
 
 def transfer_losses(routed: explorer.RoutedModel, store: CellStore | None = None) -> Losses:
@@ -75,3 +74,30 @@ def test_likeness_that_orders_the_losses_is_found_and_chance_is_not() -> None:
     ]
     assert likeness_foretells(losses, likeness, own)[0] == pytest.approx(np.mean(slow))
     assert likeness_foretells(losses, likeness, [None] * 10 + [1, 2]) == (None, None)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_orders_that_give_the_same_rho_count_in_mantels_test(seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    count = 4
+    names = tuple(f"a{number}" for number in range(count))
+    losses = Losses(names, names, generator.normal(size=(count, count)), np.zeros(count), (1,) * count)
+    likeness = generator.normal(size=(count, count))
+    likeness = likeness + likeness.T
+
+    def slow(order: list[int]) -> Fraction:
+        """Sum over tasks of rho times 2, exactly: 3 ranks without ties, rho = 1 - sum d^2 / 4."""
+        total = Fraction(0)
+        for place in range(count):
+            rest = [other for other in range(count) if other != place]
+            gain = rankdata([-losses.values[place, other] for other in rest])
+            like = rankdata([likeness[order[place], order[other]] for other in rest])
+            total += 1 - Fraction(int(((gain - like) ** 2).sum()), 4)
+        return total
+
+    rho, p_value = likeness_foretells(losses, likeness, list(range(count)), seed)
+    found = slow(list(range(count)))
+    relabelled = np.random.default_rng(seed)
+    as_large = sum(slow(list(relabelled.permutation(count))) >= found for _ in range(999))
+    assert rho == pytest.approx(float(found) / count)
+    assert p_value == (as_large + 1) / 1000

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -106,12 +107,16 @@ def _of_kind(tasks: Sequence[Task], kind: str) -> Sequence[Task]:
 
 
 def _check_specs(specs: Sequence[str], tasks: Sequence[Task]) -> None:
-    """Refuse a wrong router before the base model is loaded."""
+    """Refuse a wrong router before the base model is loaded, and two that a table cannot tell apart."""
     from explorer.evaluation.methods import BEST, ORACLE, router_from_spec
 
-    for spec in specs:
-        if spec not in (ORACLE, BEST):
-            router_from_spec(spec)
+    spec_of: dict[str, str] = {}
+    for spec in dict.fromkeys(specs):
+        label = spec if spec in (ORACLE, BEST) else router_from_spec(spec).label
+        if label in spec_of:
+            both = f"names {spec_of[label][:60]!r} and {spec[:60]!r}, which are both {label!r} in a table"
+            raise SettingsError("--router", both, fix="Leave one of them out.")
+        spec_of[label] = spec
     if BEST in specs and not any(task.validation or task.train for task in tasks):
         raise SettingsError("--router best", "needs tasks with validation or training rows")
 
@@ -129,7 +134,7 @@ def _stored(folder: Path | None) -> EvaluationRecord | None:
     """The record in the output folder, if there is one."""
     from explorer.evaluation.record import FILE, read_record
 
-    return read_record(folder / FILE) if folder is not None and (folder / FILE).exists() else None
+    return read_record(folder / FILE) if folder is not None and os.path.lexists(folder / FILE) else None
 
 
 def settings_from(options: Options) -> EvaluationSettings:
@@ -180,20 +185,23 @@ class _Work:
             if spec == known.ORACLE:
                 found.append(known.oracle(self.library))
             elif spec == known.BEST:
-                found.append(known.best_single(self.library, self._best()))
+                found.append(known.best_single(self.library, self._best(), self._choosing_rows))
             else:
                 router = known.router_from_spec(spec)
                 router.check(self.routed.names)
                 found.extend(known.methods_of(self.library, [router]))
         return [*found, *known.learned_methods(learned, self.routed, self.library)]
 
+    @property
+    def _choosing_rows(self) -> int:
+        return self.options.choosing_rows or CHOOSING_ROWS
+
     def _best(self) -> dict[str, str]:
         """For each task the adapter that loses least on rows which are not tested; of none when stopped."""
         from explorer.evaluation.transfer import best_adapters
 
         parts = [(task, part) for task in self.tasks if (part := task.validation or task.train)]
-        most = self.options.choosing_rows or CHOOSING_ROWS
-        losses = self._under_each(parts, most, "choosing the best single adapter")
+        losses = self._under_each(parts, self._choosing_rows, "choosing the best single adapter")
         return {} if losses is None else best_adapters(losses)
 
     def _with_transfer(self, record: EvaluationRecord) -> EvaluationRecord:

@@ -61,7 +61,7 @@ def _kind(held_out: bool) -> str:
 
 
 def _print(title: str, table: Table, as_markdown: bool) -> None:
-    from explorer.evaluation.table import markdown
+    from explorer.evaluation.table import markdown, plain
 
     say(title)
     if as_markdown:
@@ -69,8 +69,7 @@ def _print(title: str, table: Table, as_markdown: bool) -> None:
         for line in markdown(table).splitlines():
             say(line)
     else:
-        rows = [tuple(cell.replace("**", "") for cell in row) for row in table.rows]
-        say_table(table.header, rows, right=tuple(range(table.named, len(table.header))))
+        say_table(table.header, plain(table), right=tuple(range(table.named, len(table.header))))
     say()
 
 

@@ -50,15 +50,16 @@ class RouterMethod(Method):
     def __init__(self, router: Router, library: Library) -> None:
         self._router = router
         alone = router.key == BASE_KEY
-        title = "" if alone else library.title
+        title, content = ("", "") if alone else (library.title, library.content_hash)
+        self.identity = f"{content} {router_identity(router)}"
         self.note = MethodNote(
             key=BASE_KEY if alone else f"{title}: {router.label}",
             title=router.label,
             library=title,
-            library_hash="" if alone else library.content_hash,
+            library_hash=content,
             adapters=0 if alone else len(library.routable),
+            identity=short_hash(self.identity),
         )
-        self.identity = f"{self.note.library_hash} {router_identity(router)}"
 
     def router(self, task: str, prompt: str) -> Router:
         """The one there is."""
@@ -82,7 +83,8 @@ class NamedMethod(Method):
     def __init__(self, library: Library, chosen: Mapping[str, str], *, title: str, uses: str) -> None:
         self._chosen = dict(chosen)
         key, count = f"{library.title}: {title}", len(library.routable)
-        self.note = MethodNote(key, title, library.title, library.content_hash, uses, adapters=count)
+        alike = short_hash(library.content_hash, title)  # an adapter for one task more makes no other method
+        self.note = MethodNote(key, title, library.title, library.content_hash, uses, count, alike)
         self.identity = f"{library.content_hash} {title} {sorted(self._chosen.items())}"
 
     def router(self, task: str, prompt: str) -> Router | None:
@@ -113,9 +115,11 @@ class LearnedMethod(Method):
         for each in learned:
             each.check(routed)
         key, count = f"{library.title}: {kind.title}", len(library.routable)
-        self.note = MethodNote(key, kind.title, library.title, library.content_hash, kind.needs, adapters=count)
         content = " ".join(learned_identity(each) for _, each in sorted(self._by_target.items()))
         self.identity = f"{library.content_hash} {content}"
+        for_all = [learned_identity(each) for target, each in self._by_target.items() if not target]
+        alike = short_hash(library.content_hash, kind.key, *for_all)  # what serves one task may be learned one by one
+        self.note = MethodNote(key, kind.title, library.title, library.content_hash, kind.needs, count, alike)
 
     def router(self, task: str, prompt: str) -> Router | None:
         """The router for this prompt; None where nothing was learned for the task."""
@@ -153,9 +157,10 @@ def oracle(library: Library) -> NamedMethod:
     return NamedMethod(library, own_adapters(library), title=ORACLE_TITLE, uses="the task's name")
 
 
-def best_single(library: Library, chosen: Mapping[str, str]) -> NamedMethod:
-    """For each task the adapter that was best on other rows of it (see `choosing.best_adapters`)."""
-    return NamedMethod(library, chosen, title="Best single", uses="validation rows of the task")
+def best_single(library: Library, chosen: Mapping[str, str], rows: int) -> NamedMethod:
+    """For each task the adapter that was best on so many other rows of it (see `transfer.best_adapters`)."""
+    title = f"Best single on {rows} rows"
+    return NamedMethod(library, chosen, title=title, uses="validation rows of the task")
 
 
 def own_adapters(library: Library) -> dict[str, str]:
@@ -166,8 +171,9 @@ def own_adapters(library: Library) -> dict[str, str]:
     found: dict[str, str] = {}
     for adapter in library.routable:
         for task in adapter.notes.tasks or (adapter.notes.task or adapter.name,):
-            found.setdefault(task, adapter.name)
-    return found | {adapter.name: adapter.name for adapter in library.routable if adapter.name in found}
+            if task == adapter.name or task not in found:
+                found[task] = adapter.name
+    return found
 
 
 def methods_of(library: Library, routers: Sequence[Router]) -> tuple[Method, ...]:
@@ -223,6 +229,11 @@ def _value(kind: str, name: str, text: str) -> Any:
     except (KeyError, ValueError):
         expected = {"flag": "true or false", "integer": "a whole number"}.get(kind, "a number")
         raise SettingsError(name, expected=expected, found=repr(text[:40])) from None
+
+
+def short_hash(*parts: str) -> str:
+    """The beginning of :func:`hash_of`, enough to tell methods apart."""
+    return hash_of(*parts)[:16]
 
 
 def hash_of(*parts: str) -> str:

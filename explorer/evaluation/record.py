@@ -24,6 +24,8 @@ LARGEST = 1e12
 MEASURES = ("loss", "exact_match", "rouge_l")
 LOWER_IS_BETTER = frozenset({"loss"})
 METHOD_TEXTS = ("key", "title", "library", "library_hash", "uses")
+#: What measures can be: a loss is 0 or more, the others are shares.
+HIGHEST = {"loss": LARGEST, "exact_match": 1.0, "rouge_l": 1.0}
 ORACLE_TITLE = "Oracle: the task's own"
 TITLES = {"loss": "Loss (nats per token)", "exact_match": "Exact match", "rouge_l": "ROUGE-L"}
 
@@ -48,6 +50,8 @@ class MethodNote:
         library_hash: its content ("" for the base model alone).
         uses: "" where nothing but the library is needed; else what it has to know, for example "the task's name".
         adapters: among how many it chooses (0 where that is not known): one in so many is right by chance.
+        identity: a hash of what decides its numbers on every task: two of one key and different hashes are not one
+            row of a table ("" where that is not known).
     """
 
     key: str
@@ -56,6 +60,7 @@ class MethodNote:
     library_hash: str = ""
     uses: str = ""
     adapters: int = 0
+    identity: str = ""
 
 
 @dataclass(frozen=True)
@@ -123,6 +128,7 @@ class EvaluationRecord:
 
     Attributes:
         base_model: its name.
+        base_hash: the content of a base model that came from a folder ("" for one that its name pins).
         methods, tasks, cells: what was evaluated; a pair without a cell was not.
         settings: longest answers and chat template, as plain data (the rows are each task's own).
         versions: of the libraries used.
@@ -138,6 +144,7 @@ class EvaluationRecord:
     versions: Mapping[str, str] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
     transfer: Transfer | None = None
+    base_hash: str = ""
 
     def cell(self, method: str, task: str) -> Cell | None:
         """The cell of a method's key and a task's name, or None."""
@@ -183,6 +190,7 @@ def as_data(record: EvaluationRecord) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "base_model": record.base_model,
+        **({"base_hash": record.base_hash} if record.base_hash else {}),
         "settings": dict(record.settings),
         "versions": dict(record.versions),
         "remarks": list(record.remarks),
@@ -216,22 +224,24 @@ def read_record(path: Path) -> EvaluationRecord:
     """
     try:
         if path.is_symlink() or not path.is_file() or path.stat().st_size > MAX_BYTES:
-            raise EvaluationError(path.name, "is not a file that can be read as an evaluation")
+            fix = "Make an evaluation with `evaluate`, and give its folder or its evaluation.json."
+            raise EvaluationError(path.name, "is not a file that can be read as an evaluation", fix=fix)
         data = json.loads(path.read_bytes())
         return _record(data)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
         raise EvaluationError(
-            path.name, "is not an evaluation of this program", fix="Make it anew with `evaluate`."
+            path.name, "is not an evaluation of this program", fix="Move it away, and make it anew with `evaluate`."
         ) from error
 
 
 def _record(data: Any) -> EvaluationRecord:
-    if data["format"] != FORMAT:
+    if _count(data["format"]) != FORMAT:
         raise ValueError(data["format"])
     methods = tuple(
         MethodNote(
             **{name: clean_line(_typed(entry[name], str), 200) for name in METHOD_TEXTS},
             adapters=_count(entry.get("adapters", 0)),
+            identity=clean_line(_typed(entry.get("identity", ""), str), 100),
         )
         for entry in data["methods"]
     )
@@ -249,22 +259,34 @@ def _record(data: Any) -> EvaluationRecord:
     if len(known[0]) != len(methods) or len(known[1]) != len(tasks):
         raise ValueError("two of one name")
     cells = tuple(cell for cell in _cells(data["cells"]) if cell.method in known[0] and cell.task in known[1])
+    if len({(cell.method, cell.task) for cell in cells}) != len(cells):
+        raise ValueError("two cells of one method and task")
     return EvaluationRecord(
         base_model=clean_line(_typed(data["base_model"], str), 200),
         methods=methods,
         tasks=tasks,
         cells=cells,
-        settings=_typed(data["settings"], dict),
+        settings={clean_line(name, 50): _setting(value) for name, value in data["settings"].items()},
         versions={clean_line(name, 50): clean_line(_typed(text, str), 50) for name, text in data["versions"].items()},
         remarks=tuple(clean_line(_typed(text, str), 1000) for text in data["remarks"]),
         transfer=None if data["transfer"] is None else _transfer(data["transfer"]),
+        base_hash=clean_line(_typed(data.get("base_hash", ""), str), 100),
     )
+
+
+def _setting(value: Any) -> bool | float | str:
+    """A setting is a flag, a number or a word."""
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        return clean_line(value, 200)
+    return value if isinstance(value, int) and _number(value) == value else _number(value)
 
 
 def _cells(entries: Any) -> Iterator[Cell]:
     for entry in entries:
         measures = {
-            name: Measure(_number(found["mean"]), _error(found["error"]), _count(found["n"]))
+            name: Measure(_within(found["mean"], HIGHEST[name]), _error(found["error"]), _count(found["n"]))
             for name, found in entry["measures"].items()
             if name in MEASURES
         }
@@ -309,6 +331,12 @@ def _typed(value: Any, kind: type) -> Any:
 def _number(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= LARGEST:
         raise TypeError(value)
+    return float(value)
+
+
+def _within(value: Any, highest: float) -> float:
+    if not 0 <= _number(value) <= highest:
+        raise ValueError(value)
     return float(value)
 
 

@@ -96,8 +96,11 @@ def evaluate(
         SettingsError: a router does not fit the library.
         BaseModelError: the routed model gives values that are not numbers.
     """
-    if not methods or len({method.note.key for method in methods}) < len(methods):
-        raise EvaluationError("Evaluation", "needs at least one method, each once")
+    keys = [method.note.key for method in methods]
+    if not keys:
+        raise EvaluationError("Evaluation", "needs at least one method")
+    if twice := next((key for key in keys if keys.count(key) > 1), None):
+        raise EvaluationError("Evaluation", f"has {twice!r} twice", fix="Leave one of them out.")
     run = _Run(routed, methods, settings or EvaluationSettings(), own or {}, store, stop or (lambda: False))
     return run.events(tasks)
 
@@ -147,9 +150,10 @@ class _Run:
         yield EvaluationDone(self._record(usable, remarks), stopped)
 
     def _encode(self, task: Task) -> Iterator[str]:
-        room = self.settings.max_new_tokens if self.settings.answers else 0
+        settings = self.settings
+        room = settings.max_new_tokens  # with or without answers, so that both are of the same rows
         try:
-            found = rows_of(self.routed.base, task, most=self.settings.rows, chat=self.settings.chat, room=room)
+            found = rows_of(self.routed.base, task, most=settings.rows, chat=settings.chat, room=room)
         except TaskDataError as error:
             yield error.sentence
             return
@@ -181,7 +185,7 @@ class _Run:
         rows = repr([(row.ids, row.prompt_length) for row in self.rows[task.name].rows])
         watched = self._watched(task, method) or ""
         precision = str(base.model.dtype)
-        return hash_of(base.name, precision, method.identity, rows, written, watched)[:40]
+        return hash_of(base.name + base.content_id, precision, method.identity, rows, written, watched)[:40]
 
     def _scored(self, task: Task, method: Method) -> Generator[RowsScored, None, list[RowScore] | None]:
         """Score one cell batch by batch and keep it; returns its scores, or None when stopped."""
@@ -234,6 +238,7 @@ class _Run:
             settings=self.settings.as_dict(),
             versions={name: version(name) for name in ("torch", "transformers", "rouge-score")},
             remarks=tuple(remarks),
+            base_hash=self.routed.base.content_id,
         )
 
 

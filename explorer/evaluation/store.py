@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import os
 import tempfile
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from explorer.errors import EvaluationError
+from explorer.evaluation.record import LARGEST
 from explorer.evaluation.scoring import RowScore
 
 FOLDER = "cells"
@@ -42,7 +42,7 @@ class CellStore:
         try:
             data = json.loads((self._folder / f"{key}.json").read_bytes())
             scores = [_score(entry) for entry in data["scores"]] if data["format"] == FORMAT else []
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError, OverflowError):
             return None
         return scores if len(scores) == rows else None
 
@@ -70,8 +70,18 @@ class CellStore:
 
 def _score(entry: Any) -> RowScore:
     loss, tokens, answer, share = (entry[name] for name in ("loss", "tokens", "answer", "own_share"))
-    if not isinstance(loss, float) or not math.isfinite(loss) or not isinstance(tokens, int):
-        raise TypeError(loss)
-    if not isinstance(answer, str | None) or not isinstance(share, dict):
-        raise TypeError(answer)
-    return RowScore(loss, tokens, answer, {str(layer): float(value) for layer, value in share.items()})
+    if not isinstance(tokens, int) or not isinstance(answer, str | None) or not isinstance(share, dict):
+        raise TypeError(entry)
+    return RowScore(
+        _number(loss, least=0.0),
+        tokens,
+        answer,
+        {str(layer): _number(value, least=-LARGEST) for layer, value in share.items()},
+    )
+
+
+def _number(value: Any, least: float) -> float:
+    """A number that a record may hold."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= LARGEST:
+        raise TypeError(value)
+    return float(value)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -61,7 +63,7 @@ def _gaps(record: EvaluationRecord) -> list[str]:
         return [NOTHING] * len(record.methods)
     first, last = found
     shares = [gap_recovered(record, method.key, base=first.key, oracle=last.key) for method in record.methods]
-    return [NOTHING if share is None else f"{share:.0%}" for share in shares]
+    return [NOTHING if share is None else f"{share:.0%}".replace("-0%", "0%") for share in shares]
 
 
 def _texts(record: EvaluationRecord, measure: str, *, held_out: bool) -> list[str]:
@@ -105,19 +107,32 @@ def words(measure: Measure | None) -> str:
 def gap_recovered(record: EvaluationRecord, method: str, *, base: str, oracle: str) -> float | None:
     """How much of the way from `base` to `oracle` a method goes by the mean in-distribution loss (1: all of it).
 
-    None where a mean is missing or the two ends are one.
+    None where a mean is missing, or where the oracle is no better than the base model: then there is no gap.
     """
     found = [summary(record, key, "loss", held_out=False) for key in (base, oracle, method)]
     first, last, own = (measure.mean if measure else None for measure in found)
-    if first is None or last is None or own is None or first == last:
+    if first is None or last is None or own is None or last >= first:
         return None
     return (first - own) / (first - last)
 
 
 def markdown(table: Table) -> str:
-    """The table for a Markdown page; bars in names are escaped."""
+    """The table for a Markdown page; what Markdown or HTML would take for marks is escaped in names."""
 
-    def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(cell.replace("\\", "\\\\").replace("|", "\\|") for cell in cells) + " |"
+    def line(cells: Sequence[str], named: int) -> str:
+        shown = [_escaped(cell) if place < named else cell for place, cell in enumerate(cells)]
+        return "| " + " | ".join(shown) + " |"
 
-    return "\n".join([line(table.header), "|" + "---|" * len(table.header), *map(line, table.rows)])
+    rows = [line(row, table.named) for row in table.rows]
+    return "\n".join([line(table.header, len(table.header)), "|" + "---|" * len(table.header), *rows])
+
+
+def _escaped(name: str) -> str:
+    """Underscores inside words mean nothing to Markdown, and stay."""
+    marked = re.sub(r"([\\|*`\[\]~]|(?<!\w)_|_(?!\w))", r"\\\1", name)
+    return html.escape(marked, quote=False)
+
+
+def plain(table: Table) -> list[tuple[str, ...]]:
+    """The rows for a terminal: without the marks of the best."""
+    return [(*row[: table.named], *(cell.replace("**", "") for cell in row[table.named :])) for row in table.rows]

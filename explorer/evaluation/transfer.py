@@ -24,6 +24,7 @@ from explorer.routing.single import Single
 
 BATCH_ROWS = 32
 RELABELLINGS = 999
+ROUNDING = 1e-9
 NO_ADAPTER = ""
 
 Matrix = NDArray[np.float64]
@@ -92,7 +93,7 @@ def _of_adapter(
     """Scores of all rows under one adapter: rows of all tasks share batches, so that lengths are alike."""
     content = library[name].content_hash if name else ""
     parts = repr([(row.ids, row.prompt_length) for row in rows])
-    key = hash_of("alone", routed.base.name, str(routed.base.model.dtype), content, parts)[:40]
+    key = hash_of("alone", routed.base.name + routed.base.content_id, str(routed.base.model.dtype), content, parts)[:40]
     known = store.recall(key, len(rows)) if store else None
     if known is not None:
         return known
@@ -174,7 +175,8 @@ def likeness_foretells(
 
     found = rho(np.arange(count))
     generator = np.random.default_rng(seed)
-    as_large = sum(rho(generator.permutation(count)) >= found for _ in range(RELABELLINGS))
+    least = found - ROUNDING  # orders that give the same rho may differ in the last bit, and count
+    as_large = sum(rho(generator.permutation(count)) >= least for _ in range(RELABELLINGS))
     return found, (as_large + 1) / (RELABELLINGS + 1)
 
 

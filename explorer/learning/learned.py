@@ -33,6 +33,7 @@ class Facts:
         settings: as given to the function that learned, the chat template (`chat`) among them.
         results: what came out, for example the loss before and after, in nats per token.
         versions: of the packages that computed it.
+        base_hash: the content of a base model that came from a folder ("" for one that its name pins).
     """
 
     names: tuple[str, ...]
@@ -44,6 +45,7 @@ class Facts:
     settings: Mapping[str, Any] = field(default_factory=dict)
     results: Mapping[str, float] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
+    base_hash: str = ""
 
     @property
     def chat(self) -> bool:
@@ -104,6 +106,8 @@ class Learned(ABC):
         if routed.base.name != self.facts.base_model:
             found = f"{self.facts.base_model}, not on {routed.base.name}"
             raise LearningError(self.label, f"was learned on {found}", fix="Use that base model, or learn anew.")
+        if routed.base.content_id != self.facts.base_hash:
+            raise LearningError(self.label, f"was learned when {routed.base.name} was another", fix="Learn anew.")
         check_library(self.label, self.facts, routed.library)
 
 
@@ -144,6 +148,7 @@ def facts_of(
         settings=dict(settings),
         results={name: round(value, 6) for name, value in (results or {}).items()},
         versions={package: version(package) for package in ("torch", "transformers", *packages)},
+        base_hash=routed.base.content_id,
     )
 
 

@@ -101,6 +101,7 @@ def _facts(data: Mapping[str, Any]) -> Facts:
         settings={_text(name): _plain(value) for name, value in _typed(data["settings"], dict).items()},
         results={_text(name): _number(value) for name, value in _typed(data["results"], dict).items()},
         versions={_text(name): _text(found) for name, found in _typed(data["versions"], dict).items()},
+        base_hash=_text(data.get("base_hash", "")),
     )
 
 

@@ -60,7 +60,7 @@ def neutral_scores(routed: RoutedModel) -> dict[str, Tensor]:
     """
     found = []
     for prompt in PROMPTS:
-        ids = encode_prompt(routed.base.tokenizer, prompt, chat=True, max_tokens=routed.base.max_tokens)
+        ids = encode_prompt(routed.base.tokenizer, prompt, chat=True)[: routed.base.max_tokens]
         _, current = routed.forward([ids], [_Listener()], record=[0], keep=1)
         found.append(current.recorded(0, routed.sites)[1])
     means = np.concatenate(found, axis=1).mean(axis=1)

@@ -136,10 +136,6 @@ def _gaps(record: EvaluationRecord) -> dict[str, float]:
     first, last = found
     cells = cells_by_method(record)
     both = [cell for method in found for cell in cells.get(method.key, {}).values()]
-    few = replace(record, cells=tuple(both))
-    worst, best = (summary(few, one.key, "loss", held_out=False) for one in found)
-    if worst is None or best is None or best.mean >= worst.mean:
-        return {}
     gaps = {}
     for method in record.methods[:MOST_METHODS]:
         few = replace(record, cells=(*both, *cells.get(method.key, {}).values()))
