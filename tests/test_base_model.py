@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from tiny_models import CONFIGS, make_tiny, tiny_tokenizer
 
 from explorer.errors import BaseModelError, PromptError
-from explorer.models.base import BaseModel, is_folder, load_base_model
+from explorer.models.base import BaseModel, is_folder, load_base_model, local_content
 from explorer.models.chat import encode_answer, encode_prompt
 from explorer.models.tokens import read_prompt
 
@@ -65,6 +66,21 @@ def test_weights_of_another_shape_are_refused(tmp_path: Path) -> None:
     assert refused(tmp_path) == (
         f"{tmp_path}, model.layers.0.mlp.down_proj.weight: does not fit config.json, expected (32, 50), found (32, 48)."
     )
+
+
+def test_a_local_model_is_known_by_what_its_files_hold(tmp_path: Path, tiny: Callable[[str], BaseModel]) -> None:
+    folder = saved(tmp_path / "one")
+    before = load_base_model(folder, device="cpu").content_id
+    shutil.copytree(folder, tmp_path / "two")
+    (tmp_path / "two" / "notes.md").write_text("no part of the model")
+    assert before == local_content(str(folder)) == local_content(str(tmp_path / "two"))
+    seen = {before}
+    for name in (WEIGHTS, "config.json", "tokenizer.json"):
+        with (folder / name).open("ab") as file:
+            file.write(b" ")
+        seen.add(local_content(str(folder)))
+    assert len(seen) == 4
+    assert [local_content("HuggingFaceTB/SmolLM2-135M-Instruct"), tiny("llama").content_id] == ["", ""]
 
 
 def test_any_text_may_be_asked_whether_it_is_a_folder(tmp_path: Path) -> None:

@@ -10,12 +10,14 @@ import re
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from explorer.adapters.wording import shown
 from explorer.errors import BaseModelError, ExplorerError
 from explorer.models.bundled import WHEELS, Report, bundled_model_folder
+from explorer.models.content import content_of
 
 if TYPE_CHECKING:
     import torch
@@ -30,7 +32,7 @@ class BaseModel:
     """A causal language model in evaluation mode with its tokenizer.
 
     `lock` is held while a library is attached to the model for one pass; `holders` names the library that a `with`
-    block keeps attached, if any.
+    block keeps attached, if any; `folder` is where it was loaded from if its name is that of a local folder.
     """
 
     name: str
@@ -38,6 +40,12 @@ class BaseModel:
     tokenizer: Any
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
     holders: list[object] = field(default_factory=list, repr=False)
+    folder: Path | None = None
+
+    @cached_property
+    def content_id(self) -> str:
+        """SHA-256 (hex) of a local folder's model files; "" for a model whose name stands for fixed content."""
+        return content_of(self.folder) if self.folder else ""
 
     @property
     def device(self) -> torch.device:
@@ -96,7 +104,9 @@ def load_base_model(
         ) from error
     _check_complete(str(name), loaded)
     model.name_or_path = str(name)  # PEFT writes this into adapter configurations: the name, never this machine's path
-    return BaseModel(name=str(name), model=model.to(device).eval().requires_grad_(False), tokenizer=tokenizer)
+    model = model.to(device).eval().requires_grad_(False)
+    local = folder if allow_local and is_local(str(name)) else None
+    return BaseModel(name=str(name), model=model, tokenizer=tokenizer, folder=local)
 
 
 def _check_complete(name: str, loaded: Mapping[str, Any]) -> None:
@@ -119,7 +129,7 @@ def find_base_model(name: str, *, allow_local: bool = True, report: Report = _si
     """
     if name in WHEELS:
         return bundled_model_folder(name, report)
-    if allow_local and is_folder(name):
+    if allow_local and is_local(name):
         if not (Path(name) / "config.json").is_file():
             raise BaseModelError(name, "has no config.json", fix="Name a folder saved by transformers.")
         return Path(name)
@@ -128,6 +138,16 @@ def find_base_model(name: str, *, allow_local: bool = True, report: Report = _si
             shown(name) or "(no name)", "is no known model, folder or hub id", fix="Give the base model's name."
         )
     return _from_hub(name, report)
+
+
+def local_content(name: str) -> str:
+    """The `content_id` that the model called `name` has when it is loaded."""
+    return content_of(Path(name)) if is_local(name) else ""
+
+
+def is_local(name: str) -> bool:
+    """Whether `name`, where a local folder may be meant, means one."""
+    return name not in WHEELS and is_folder(name)
 
 
 def is_folder(name: str) -> bool:
