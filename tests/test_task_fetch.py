@@ -6,6 +6,7 @@ import base64
 import hashlib
 import http.server
 import json
+import os
 import tarfile
 import threading
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from tiny_trainable import save_tiny_llama, write_tasks
 
 from explorer.__main__ import main
 from explorer.errors import TaskDataError
-from explorer.tasks import sdist
+from explorer.tasks import folder, sdist
 from explorer.tasks.folder import read_tasks
 from explorer.tasks.package_index import Web, addresses, settings_from
 from explorer.tasks.sample import SAMPLE_TASKS
@@ -351,6 +352,14 @@ def test_convert_leaves_out_long_rows_by_the_base_models_tokens(tmp_path, capsys
             "--family: must be text on one line",
         ),
         (["tasks", "fetch", "--output", "no/such"], "Output folder: lies in "),
+        (["tasks", "convert", "/dev/zero", "--output", "o.jsonl"], "zero: is a pipe or a device, not a file."),
+        *(
+            (
+                ["tasks", "convert", "t.json", "--output", "o.jsonl", option, "\udcff"],
+                f"{option}: is not valid UTF-8 text",
+            )
+            for option in ("--instruction", "--after", "--family")
+        ),
     ],
 )
 def test_bad_input_is_one_sentence(words, message, tmp_path, capsys, monkeypatch):
@@ -360,6 +369,47 @@ def test_bad_input_is_one_sentence(words, message, tmp_path, capsys, monkeypatch
     assert message in told
     assert told.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_convert_says_that_nothing_is_answered(tmp_path, capsys):
+    (tmp_path / "task.json").write_bytes(task_json([{"input": "x"}, {"input": "y", "target": []}]))
+    assert main(["tasks", "convert", str(tmp_path / "task.json"), "--output", str(tmp_path / "o.jsonl")]) == 2
+    assert capsys.readouterr().err == "task.json: has no example with both a prompt and an answer.\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "message"),
+    [
+        (
+            "a.jsonl",
+            lambda path: path.symlink_to("/dev/zero"),
+            ": is a pipe or a device, not a file. Name a file on disk.",
+        ),
+        ("a.jsonl", os.mkfifo, ": is a pipe or a device, not a file. Name a file on disk."),
+        ("a.jsonl", lambda path: path.symlink_to("nowhere"), ": is a link to nothing."),
+        ("a.jsonl", lambda path: path.mkdir(), ": cannot be read (Is a directory)."),
+        ("a.jsonl", lambda path: path.write_text(" \n\n"), ": has no rows. Fill the file or remove it."),
+        ("a.jsonl", lambda path: path.write_text("x" * 101), ": is larger than 0 MB. Split it."),
+        (
+            "my file.jsonl",
+            lambda path: path.write_text('{"prompt": "a", "target": "b"}'),
+            ", line 1: has no field 'task', and the file's name is not usable as one. "
+            "Add the field or rename the file. Use letters, digits, '_', '-' and '.' only.",
+        ),
+    ],
+)
+def test_files_of_a_folder_that_are_none_are_one_sentence(name, make, message, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(folder, "MOST_BYTES", 100)
+    make(tmp_path / name)
+    assert main(["tasks", "list", str(tmp_path)]) == 2
+    assert capsys.readouterr().err == f"{name}{message}\n"
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_task_files_end_their_lines_as_on_any_system(tmp_path, end):
+    rows = [json.dumps({"prompt": prompt, "target": "b\u2028c"}, ensure_ascii=False) for prompt in "xy"]
+    (tmp_path / "a.jsonl").write_bytes(end.join(rows).encode())
+    assert [one.prompt for one in read_tasks(tmp_path)[0].train] == ["x", "y"]
 
 
 def test_list_shows_every_part(tmp_path, capsys):

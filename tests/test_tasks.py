@@ -93,7 +93,30 @@ def test_choices_are_listed_only_when_asked_for(tmp_path):
         ),
         (
             task_json([{"input": "x", "target_scores": {"a": "1"}}]),
-            "task.json, example 1: field 'target_scores' must give each choice a number.",
+            "task.json, example 1: field 'target_scores' must give each choice a finite number.",
+        ),
+        (
+            b'{"examples": [{"input": "x", "target_scores": {"bad": NaN, "good": 1.0}}]}',
+            "task.json, example 1: field 'target_scores' must give each choice a finite number.",
+        ),
+        (
+            b'{"examples": [{"input": "x", "target_scores": {"a": 1, "b": 1e999}}]}',
+            "task.json, example 1: field 'target_scores' must give each choice a finite number.",
+        ),
+        *(
+            (
+                task_json([{"input": "x", "target": target, "target_scores": {"a": 1}}]),
+                "task.json, example 1: field 'target' must be a text or a list of texts.",
+            )
+            for target in (0, 5, False, {})
+        ),
+        (
+            b'{"examples": [{"input": "x", "target": "y"}], "examples": [{"input": "z", "target": "q"}]}',
+            "task.json: has the key 'examples' twice in one object. Keep one.",
+        ),
+        (
+            b'{"examples": [{"input": "x", "target_scores": {"a": 1, "b": 0.5, "a": 0}}]}',
+            "task.json: has the key 'a' twice in one object. Keep one.",
         ),
         (
             task_json([{"input": "\ud800", "target": "x"}]),
@@ -106,6 +129,19 @@ def test_other_files_are_refused_with_the_example(tmp_path, raw, message):
     with pytest.raises(TaskDataError) as caught:
         read(tmp_path, raw)
     assert caught.value.sentence == message
+
+
+def test_a_repeated_setting_that_is_not_read_does_no_harm(tmp_path):
+    """BIG-bench's own timedial has `append_choices_to_input` twice, with two values."""
+    raw = (
+        b'{"append": true, "append": "false", "examples": [{"input": "x", "comment": 1, "comment": 2, "target": "y"}]}'
+    )
+    assert read(tmp_path, raw).examples[0].answers == ("y",)
+
+
+def test_whole_numbers_of_any_size_are_scores(tmp_path):
+    raw = b'{"examples": [{"input": "x", "target_scores": {"a": 1.5, "b": %s}}]}' % (b"9" * 400)
+    assert read(tmp_path, raw).examples[0].answers == ("b",)
 
 
 # The draw

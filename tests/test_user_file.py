@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 from pathlib import Path
 
 import pytest
 
 from explorer.errors import TaskDataError
 from explorer.tasks.task import Example
+from explorer.tasks.text import NamesMade, is_name, name_of_file
 from explorer.tasks.user_file import UserRows, read_user_file
 
 
@@ -106,6 +108,72 @@ def test_tasks_families_and_splits(tmp_path):
         "row 7, task: is longer than 80 characters",
         "row 8, family: must be text on one line, of at most 80 characters",
     ]
+
+
+def test_different_tasks_never_become_one(tmp_path):
+    given = ["a b", "a_b_2", "a_b", "a b", "a/b", "\U0001f600", "\U0001f621", "हिन्दी", "हिन्दू", "a_b", "❤\ufe0f", ""]
+    cells = "".join(f"p,{place},{name}\n" for place, name in enumerate(given))
+    rows = read(tmp_path, "prompt,target,task\n" + cells, "a b.csv")
+    assert [(task.name, [row.target for row in task.test]) for task in rows.tasks] == [
+        ("a_b", ["0", "3", "11"]),  # a row without a task is of the file's own
+        ("a_b_2", ["1"]),
+        ("a_b_3", ["2", "9"]),
+        ("a_b_4", ["4"]),
+        ("task", ["5"]),
+        ("task_2", ["6"]),
+        ("हिन्दी", ["7"]),
+        ("हिन्दू", ["8"]),
+        ("task_3", ["10"]),
+    ]
+
+
+def test_long_names_stay_within_bounds_and_many_are_made_at_once():
+    names = NamesMade()
+    assert [names.of("n" * 79 + mark) for mark in "!?"] == ["n" * 79, "n" * 78 + "_2"]
+    assert len({names.of(chr(0x1F300 + number)) for number in range(500)}) == 500
+
+
+def test_the_name_that_a_file_gives_is_one_of_a_task_folder():
+    assert is_name(name_of_file(Path("हिन्दी नाम.jsonl")))
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_json_lines_end_as_on_any_system_and_nowhere_else(tmp_path, end):
+    lines = ['{"prompt": "a\u2028b\x85c", "target": "1"}', "", "broken", '{"prompt": "b", "target": "2"}', ""]
+    rows = read(tmp_path, end.join(lines), "m.jsonl")
+    assert pairs(rows) == [("a\u2028b\x85c", "1"), ("b", "2")]
+    assert told(rows) == ["row 3: is not a JSON object"]
+
+
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity"])
+def test_what_is_no_number_is_no_answer(tmp_path, value):
+    good = '{"prompt": "a", "target": "b"}\n'
+    for broken, field in (
+        (f'{{"prompt": "a", "target": {value}}}', "target"),
+        (f'{{"prompt": "a", "target": "b", "refs": ["c", {value}]}}', "refs"),
+    ):
+        assert told(read(tmp_path, good + broken, "m.jsonl")) == [f"row 2, {field}: is NaN or infinite, not text"]
+
+
+@pytest.mark.parametrize(
+    ("refs", "found"),
+    [
+        ("[5]", ("5",)),
+        ('[1.50, "x"]', ("1.50", "x")),
+        ("[]", ()),
+        ("[1.50, null]", "is empty"),
+        ("[[1]]", "is not text"),
+    ],
+)
+def test_references_are_the_same_in_both_formats(tmp_path, refs, found):
+    quoted = refs.replace('"', '""')
+    table = read(tmp_path, f'prompt,target,refs\na,b,"{quoted}"\nc,d,\n')
+    lines = read(
+        tmp_path, f'\n{{"prompt": "a", "target": "b", "refs": {refs}}}\n{{"prompt": "c", "target": "d"}}', "m.jsonl"
+    )
+    assert table.tasks[0].test == lines.tasks[0].test
+    assert told(table) == told(lines) == ([f"row 2, refs: {found}"] if isinstance(found, str) else [])
+    assert isinstance(found, str) or table.tasks[0].test[0].others == found
 
 
 def test_json_lines(tmp_path):
@@ -205,3 +273,6 @@ def test_places_that_cannot_be_read(tmp_path):
         read_user_file(tmp_path / "none.csv")
     with pytest.raises(TaskDataError, match="cannot be read"):
         read_user_file(tmp_path)
+    os.mkfifo(tmp_path / "pipe.csv")  # nobody ever writes to it
+    with pytest.raises(TaskDataError, match=r"pipe.csv: is a pipe or a device, not a file"):
+        read_user_file(tmp_path / "pipe.csv")

@@ -69,9 +69,14 @@ def number(low: float, high: float) -> Callable[[str], float]:
 
 
 def text(value: str) -> str:
-    """An option's type: text that is not empty and is whole characters (a terminal can pass broken ones)."""
+    """An option's type: text that is not empty."""
     if not value.strip():
         raise argparse.ArgumentTypeError("is empty")
+    return any_text(value)
+
+
+def any_text(value: str) -> str:
+    """An option's type: text of whole characters (a terminal can pass broken ones), which may be empty."""
     try:
         value.encode()
     except UnicodeEncodeError:

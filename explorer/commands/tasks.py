@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from explorer.commands.command import SEED, Command, Options, Parser, path, text, whole
+from explorer.commands.command import SEED, Command, Options, Parser, any_text, path, text, whole
 from explorer.commands.files import check_place, write_whole
 from explorer.commands.terminal import report, say, say_json, say_table
 
@@ -74,9 +74,11 @@ def _add_convert(parser: Parser) -> None:
     parser.add_argument("file", metavar="TASK.json", type=path, help="a task.json of BIG-bench")
     parser.add_argument("--output", metavar="FILE.jsonl", type=path, required=True, help="file that takes the rows")
     parser.add_argument("--name", metavar="NAME", type=text, help="of the task (the name of the output file)")
-    parser.add_argument("--family", metavar="NAME", default="", help="kind of task")
-    parser.add_argument("--instruction", metavar="TEXT", help="in place of the task's own; '' for none")
-    parser.add_argument("--after", metavar="TEXT", default="", help="of its own, only what follows this ('Prompt:')")
+    parser.add_argument("--family", metavar="NAME", type=any_text, default="", help="kind of task")
+    parser.add_argument("--instruction", metavar="TEXT", type=any_text, help="in place of the task's own; '' for none")
+    parser.add_argument(
+        "--after", metavar="TEXT", type=any_text, default="", help="of its own, only what follows this ('Prompt:')"
+    )
     parser.add_argument("--no-prefixes", action="store_true", help="leave out the task's input and output prefixes")
     parser.add_argument("--choices", action="store_true", help="list the choices after the input")
     rows = parser.add_argument_group("rows")
@@ -105,13 +107,16 @@ def _convert(options: Options) -> None:
     name, family = _names(options)
     check_place(options.output)
     raw = read_task_json(options.file)
-    items, left_out = _short_enough(options, _items(options, raw))
+    answered = _items(options, raw)
+    if not answered:
+        raise TaskDataError(options.file.name, "has no example with both a prompt and an answer")
+    items, left_out = _short_enough(options, answered)
     draw = Draw(options.test_share, options.rounds, options.train_rows, options.test_rows, options.seed)
     task = drawn(items, draw).task(name, family)
     if not task.train and not task.test:
         raise TaskDataError(options.file.name, "gives no row", fix="Allow longer ones with --max-tokens.")
     write_whole(options.output, lambda place: write_task(place, task))
-    unanswered = len(raw.examples) - len(items) - left_out
+    unanswered = len(raw.examples) - len(answered)
     _tell(options, [task], f"{options.output}: left out {left_out} too long, {unanswered} without prompt or answer")
 
 

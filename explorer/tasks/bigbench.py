@@ -8,14 +8,19 @@ answers) or `target_scores` (choices with a score each). What is missing counts 
 from __future__ import annotations
 
 import json
+import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from explorer.errors import TaskDataError
+from explorer.tasks.reading import read_bytes
 from explorer.tasks.text import half_character
 
+KEYS = {"task_prefix", "example_input_prefix", "example_output_prefix", "choice_prefix", "canary", "examples"}
+KEYS |= {"input", "target", "target_scores"}
 MOST_BYTES = 1 << 28
 CHOICE_PREFIX = "\n  choice: "  # BIG-bench's own, where a task names none
 
@@ -104,17 +109,36 @@ def read_task_json(path: Path) -> BigBenchTask:
 
 
 def _object(path: Path) -> dict[str, Any]:
+    raw = read_bytes(path, MOST_BYTES)
     try:
-        if path.stat().st_size > MOST_BYTES:
-            raise TaskDataError(path.name, f"is larger than {MOST_BYTES >> 20} MB")
-        data = json.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise TaskDataError(path.name, f"cannot be read ({error.strerror or error})") from error
+        data = json.loads(raw.decode("utf-8-sig"), object_pairs_hook=_unrepeated)
+    except _Repeated as error:
+        raise TaskDataError(
+            path.name, f"has the key {error.args[0][:40]!r} twice in one object", fix="Keep one."
+        ) from error
     except (ValueError, RecursionError) as error:
         raise TaskDataError(path.name, "is not JSON in UTF-8", fix="Name a task.json of BIG-bench.") from error
     if not isinstance(data, dict):
         raise TaskDataError(path.name, expected="a JSON object", found=type(data).__name__)
     return data
+
+
+class _Repeated(Exception):
+    """A key stands twice in one object."""
+
+
+def _unrepeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of whose keys none that is read stands there twice; BIG-bench's own timedial repeats one that is not.
+
+    Without any key of the format's own it is the scores of some choices: all are read.
+    """
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        read = KEYS & found.keys() or found.keys()
+        twice = [key for key, times in Counter(key for key, _ in pairs).items() if times > 1 and key in read]
+        if twice:
+            raise _Repeated(twice[0])
+    return found
 
 
 def _example(file: str, row: int, item: object) -> BigBenchExample:
@@ -128,7 +152,7 @@ def _example(file: str, row: int, item: object) -> BigBenchExample:
 def _answers(where: str, item: Mapping[str, Any], scores: Mapping[str, float]) -> tuple[str, ...]:
     """The references as they stand, repeated ones included; without any, the choice that scores best."""
     target = item.get("target")
-    given = [target] if isinstance(target, str) else target or []
+    given = [] if target is None else [target] if isinstance(target, str) else target
     if not isinstance(given, list) or not all(isinstance(answer, str) for answer in given):
         raise TaskDataError(where, "field 'target' must be a text or a list of texts")
     if not given and scores:
@@ -139,9 +163,14 @@ def _answers(where: str, item: Mapping[str, Any], scores: Mapping[str, float]) -
 def _scores(where: str, given: object) -> dict[str, float]:
     if given is None:
         return {}
-    if not isinstance(given, dict) or not all(isinstance(score, int | float) for score in given.values()):
-        raise TaskDataError(where, "field 'target_scores' must give each choice a number")
+    if not isinstance(given, dict) or not all(_finite(score) for score in given.values()):
+        raise TaskDataError(where, "field 'target_scores' must give each choice a finite number")
     return {_whole(where, "target_scores", choice): score for choice, score in given.items()}
+
+
+def _finite(score: object) -> bool:
+    """Compared, not asked for by isfinite: that cannot take a whole number of 400 digits."""
+    return isinstance(score, int | float) and -math.inf < score < math.inf
 
 
 def _text(where: str, item: Mapping[str, Any], field: str, default: str = "") -> str:

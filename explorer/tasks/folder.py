@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from explorer.errors import TaskDataError
+from explorer.tasks.reading import lines_in, read_bytes
 from explorer.tasks.task import SPLITS, Example, Task
 from explorer.tasks.text import NAME_RULE, half_character, is_family, is_name
 
 MOST_OTHERS = 100
+MOST_BYTES = 1_000_000_000  # of one file
 
 
 def read_tasks(folder: Path, names: tuple[str, ...] = ()) -> tuple[Task, ...]:
@@ -75,12 +77,14 @@ class _Row:
 
 
 def _rows(path: Path) -> Iterator[_Row]:
-    """Read each line that is not blank."""
+    """Read each line that is not blank; there must be one, or a task would be missing unseen."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_bytes(path, MOST_BYTES).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
         raise TaskDataError(path.name, "cannot be read as UTF-8 text") from error
-    for number, line in enumerate(text.split("\n"), start=1):
+    if not text or text.isspace():
+        raise TaskDataError(path.name, "has no rows", fix="Fill the file or remove it.")
+    for number, line in enumerate(lines_in(text), start=1):
         if line.strip():
             yield _row(f"{path.name}, line {number}", line, path.stem)
 
@@ -93,6 +97,9 @@ def _row(where: str, line: str, file_name: str) -> _Row:
     if not isinstance(row, dict):
         raise TaskDataError(where, expected="a JSON object", found=type(row).__name__)
     prompt, target = _text(where, row, "prompt"), _text(where, row, "target")
+    if "task" not in row and not is_name(file_name):
+        problem = "has no field 'task', and the file's name is not usable as one"
+        raise TaskDataError(where, problem, fix=f"Add the field or rename the file. {NAME_RULE}")
     task, family, split = row.get("task", file_name), row.get("family", ""), row.get("split", "train")
     if not isinstance(task, str) or not is_name(task):
         raise TaskDataError(where, "field 'task' is not a usable name", fix=NAME_RULE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from pathlib import Path
 
 MOST_NAME = 80
@@ -25,10 +26,42 @@ def half_character(text: str) -> bool:
     return LONE.search(text) is not None
 
 
-def name_from(text: str) -> str:
-    """A name made of any text: what a name must not hold becomes "_"."""
-    plain = "".join(c if c.isalnum() or c in "_-." else "_" for c in text).lstrip(".")[:MOST_NAME]
-    return plain.strip("_") or "task"
+def name_from(text: str, *, marks: bool = False) -> str:
+    """A name made of any text: what a name must not hold becomes "_".
+
+    Args:
+        text: any.
+        marks: keep vowel signs and accents that stand on a letter; without, it is one that :func:`is_name` takes.
+    """
+    made = ""
+    for c in text:
+        on_letter = marks and unicodedata.category(c).startswith("M") and made[-1:] not in ("", *"_-.")
+        made += c if c.isalnum() or c in "_-." or on_letter else "_"
+    return made.lstrip(".")[:MOST_NAME].strip("_") or "task"
+
+
+class NamesMade:
+    """Names made of texts: the same one for the same text, another one for any other, numbered as they come."""
+
+    def __init__(self) -> None:
+        self._made: dict[str, str] = {}
+        self._turns: dict[str, int] = {}  # the names taken, each with the last number that was put behind it
+
+    def of(self, text: str) -> str:
+        """The text's name."""
+        if text not in self._made:
+            self._made[text] = self._free(name_from(text, marks=True))
+        return self._made[text]
+
+    def _free(self, plain: str) -> str:
+        """The name itself, or with the first number behind it that nothing else has."""
+        name = plain
+        while name in self._turns:
+            self._turns[plain] += 1
+            tail = f"_{self._turns[plain]}"
+            name = plain[: MOST_NAME - len(tail)] + tail
+        self._turns[name] = 1
+        return name
 
 
 def name_of_file(path: Path) -> str:

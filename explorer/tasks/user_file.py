@@ -11,16 +11,15 @@ import codecs
 import csv
 import io
 import itertools
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
 from explorer.errors import TaskDataError
+from explorer.tasks.reading import lines_in, read_bytes
 from explorer.tasks.task import Task
-from explorer.tasks.text import name_of_file
-from explorer.tasks.user_rows import SYNONYMS, RowCollector, RowProblem, meaning, missing
+from explorer.tasks.user_rows import SYNONYMS, RowCollector, RowProblem, as_written, meaning, missing
 
 DELIMITERS = (",", ";", "\t")
 NAMES_SHOWN = 12
@@ -49,7 +48,7 @@ def read_user_file(path: Path, *, most_rows: int = 10_000, most_bytes: int = 20_
         TaskDataError: it cannot be read as either, is too large, lacks a needed column, or has no usable row.
     """
     text = _decoded(path, most_bytes)
-    rows = RowCollector(name_of_file(path))
+    rows = RowCollector(path.stem)
     if path.suffix.lower() in (".jsonl", ".ndjson") or text.lstrip()[:1] == "{":
         ignored = _read_json_lines(path.name, text, rows, most_rows)
     elif path.suffix.lower() == ".json":
@@ -66,13 +65,7 @@ def read_user_file(path: Path, *, most_rows: int = 10_000, most_bytes: int = 20_
 
 def _decoded(path: Path, most_bytes: int) -> str:
     """The file's text: UTF-8 with or without a mark, or what a spreadsheet calls Unicode text (UTF-16 with a mark)."""
-    try:
-        with path.open("rb") as file:
-            raw = file.read(most_bytes + 1)
-    except OSError as error:
-        raise TaskDataError(path.name, f"cannot be read ({error.strerror or error})") from error
-    if len(raw) > most_bytes:
-        raise TaskDataError(path.name, f"is larger than {most_bytes / 1e6:.0f} MB", fix="Split it.")
+    raw = read_bytes(path, most_bytes)
     wide = raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
         return raw.decode("utf-16" if wide else "utf-8-sig")
@@ -93,15 +86,14 @@ def _too_many(file: str, most_rows: int) -> NoReturn:
 def _read_json_lines(file: str, text: str, rows: RowCollector, most_rows: int) -> tuple[str, ...]:
     taken = 0
     ignored: dict[str, None] = {}
-    for number, line in enumerate(text.replace("\r\n", "\n").split("\n"), start=1):
+    for number, line in enumerate(lines_in(text), start=1):
         if not line.strip():
             continue
         taken += 1
         if taken > most_rows:
             _too_many(file, most_rows)
         try:
-            # numbers stay as they were written: 1.50 is an answer, 1.5 another one
-            found = json.loads(line, parse_int=str, parse_float=str, parse_constant=str)
+            found = as_written(line)
         except (ValueError, RecursionError):
             found = None
         if isinstance(found, dict):

@@ -15,9 +15,10 @@ import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from explorer.tasks.task import Example, Task
-from explorer.tasks.text import MOST_NAME, half_character, is_family, name_from
+from explorer.tasks.text import MOST_NAME, NamesMade, half_character, is_family
 
 MOST_TEXT = 100_000
 MOST_REFS = 100
@@ -76,10 +77,11 @@ def meaning(column: str) -> tuple[str, int]:
 
 
 class RowCollector:
-    """Takes rows as they are read, and gives the tasks they make; `default` names that of rows without one."""
+    """Takes rows as they are read, and gives the tasks they make; rows without a `task` are of `default`."""
 
     def __init__(self, default: str) -> None:
         self._default = default
+        self._names = NamesMade()
         self._rows: dict[str, dict[str, list[Example]]] = defaultdict(lambda: defaultdict(list))
         self._families: dict[str, str] = {}
         self.problems: list[RowProblem] = []
@@ -111,13 +113,23 @@ class RowCollector:
     def _take(self, cells: Mapping[str, object]) -> None:
         example = Example(_text(cells, "prompt"), _text(cells, "target"), _refs(cells.get("refs")))
         split = _split(cells.get("split"))
-        name = _name(cells.get("task")) or self._default
+        given = _task(cells.get("task")) or self._default
         family = _family(cells.get("family"))
+        name = self._names.of(given)
         known = self._families.get(name, "")
         if family and known and family != known:
             raise Unusable("family", f"is {family!r}, but rows of this task before have {known!r}")
         self._families[name] = known or family
         self._rows[name][split].append(example)
+
+
+def as_written(text: str) -> Any:
+    """JSON whose numbers stay text as they were written: 1.50 is an answer, 1.5 another one; NaN is none (a float).
+
+    Raises:
+        ValueError: it is not JSON; or a RecursionError, where it is too deep.
+    """
+    return json.loads(text, parse_int=str, parse_float=str, parse_constant=float)
 
 
 def _text(cells: Mapping[str, object], field: str) -> str:
@@ -131,6 +143,8 @@ def sound(given: object, field: str) -> str:
     Raises:
         Unusable: it is none, is empty or too long, or holds what no tokenizer should be given.
     """
+    if isinstance(given, float):  # what Python's json writes for a missing value; others stay text
+        raise Unusable(field, "is NaN or infinite, not text")
     if given is not None and not isinstance(given, str):
         raise Unusable(field, "is not text")
     text = (given or "").replace("\r\n", "\n").replace("\r", "\n").strip()
@@ -155,7 +169,7 @@ def _optional(given: object, field: str) -> str:
 def _refs(given: object) -> tuple[str, ...]:
     if isinstance(given, str) and given.lstrip().startswith("["):
         with contextlib.suppress(ValueError, RecursionError):  # or a text that happens to begin so
-            given = json.loads(given)
+            given = as_written(given)
     if not isinstance(given, list):
         text = _optional(given, "refs")
         return (text,) if text else ()
@@ -172,12 +186,12 @@ def _split(given: object) -> str:
     return split
 
 
-def _name(given: object) -> str:
-    """A task's name; what a name must not hold becomes "_"."""
+def _task(given: object) -> str:
+    """What the row calls its task, if anything."""
     text = _optional(given, "task")
     if len(text) > MOST_NAME:
         raise Unusable("task", f"is longer than {MOST_NAME} characters")
-    return name_from(text) if text else ""
+    return text
 
 
 def _family(given: object) -> str:
