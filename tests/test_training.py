@@ -282,6 +282,7 @@ def test_a_recipe_out_of_bounds(field, value):
 
 # Task files
 
+TAKEN = ("library.json", "ReadMe.md", "manifest.json", "clusters.json")  # what stands beside the adapters
 GOOD = {"task": "t", "family": "f", "prompt": "p", "target": "a"}
 
 
@@ -300,6 +301,8 @@ GOOD = {"task": "t", "family": "f", "prompt": "p", "target": "a"}
         (json.dumps({**GOOD, "task": ".hidden"}), "field 'task' is not a usable name"),
         (json.dumps({**GOOD, "task": "a\x1b[2J"}), "field 'task' is not a usable name"),
         (json.dumps({**GOOD, "task": "n" * 81}), "field 'task' is not a usable name"),
+        (json.dumps({**GOOD, "task": "\u6c49" * 80}), "field 'task' is not a usable name"),
+        *((json.dumps({**GOOD, "task": name}), "field 'task' is not a usable name") for name in TAKEN),
         (json.dumps({**GOOD, "task": None}), "field 'task' is not a usable name"),
         (json.dumps({**GOOD, "family": 1}), "field 'family' must be text on one line"),
         (json.dumps({**GOOD, "family": "a\n---"}), "field 'family' must be text on one line"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ class Parser(argparse.ArgumentParser):
         Raises:
             SettingsError: always.
         """
+        message = re.sub(r"\S{200,}", lambda word: f"{word[0][:40]}...", message)
         raise SettingsError(self.prog, f"{message} (see {self.prog} --help)")
 
 

@@ -18,7 +18,7 @@ from explorer.models.routed_model import RoutedModel
 from explorer.models.shapes import linear_shapes
 from explorer.tasks.task import Task
 from explorer.training.batches import Encoded
-from explorer.training.cards import card_of
+from explorer.training.cards import base_facts, card_of
 from explorer.training.checkpoint import Checkpoint, checkpoint_path
 from explorer.training.fresh_adapter import mean_loss as adapter_loss
 from explorer.training.fresh_adapter import take_off, with_fresh_adapter
@@ -142,8 +142,9 @@ def _trained(
             after = adapter_loss(model, rows, base, recipe)
             split = f"few-shot {'validation' if target.validation else 'train'}"
             chosen, judged = TrainingSet(target.name, (target,)), Rows(rows, rows, split, (len(rows),))
-            card = card_of(chosen, base.name, recipe, judged, len(course.batches), (before, after)) | facts
-            save_adapter(model, target.name, card, folder)
+            known = base_facts(base.name, base.content_id)
+            card = card_of(chosen, known, recipe, judged, len(course.batches), (before, after)) | facts
+            card = save_adapter(model, target.name, card, folder)
         finally:
             take_off(model, base)
     return card

@@ -7,13 +7,17 @@ import unicodedata
 from pathlib import Path
 
 MOST_NAME = 80
-NAME_RULE = "Use letters, digits, '_', '-' and '.' only."
+MOST_NAME_BYTES = 200  # file systems take 255, and what is half written has a longer name
+RESERVED = ("library.json", "readme.md", "manifest.json", "clusters.json")  # what stands beside tasks' folders
+NAME_RULE = "Use letters, digits, '_', '-' and '.' only, at most 200 bytes, and no name of a library's own files."
 LONE = re.compile("[\ud800-\udfff]")
 
 
 def is_name(text: str) -> bool:
     """A task's name becomes a folder's name, so it must be harmless as one."""
-    return 0 < len(text) <= MOST_NAME and not text.startswith(".") and all(c.isalnum() or c in "_-." for c in text)
+    plain = bool(text) and not text.startswith(".") and all(c.isalnum() or c in "_-." for c in text)
+    short = len(text) <= MOST_NAME and len(text.encode(errors="replace")) <= MOST_NAME_BYTES
+    return plain and short and text.lower() not in RESERVED
 
 
 def is_family(text: str) -> bool:
@@ -31,7 +35,8 @@ def name_from(text: str, *, marks: bool = False) -> str:
 
     Args:
         text: any.
-        marks: keep vowel signs and accents that stand on a letter; without, it is one that :func:`is_name` takes.
+        marks: keep vowel signs and accents that stand on a letter; without, only its length in bytes or a reserved
+            name can keep :func:`is_name` from taking it.
     """
     made = ""
     for c in text:

@@ -93,7 +93,7 @@ def build(tasks: Sequence[Task], plan: BuildPlan, engine: Engine) -> Generator[B
     trained = sorted((task for task in tasks if not task.held_out), key=lambda task: task.name)
     if not trained:
         raise TaskDataError("Build", "has no task with training rows", fix='Mark some rows as "split": "train".')
-    common = head(trained, plan.base_model)
+    common = head(trained, plan.base)
     check_manifest(plan.output, common)
     with ExitStack() as locks:
         for name in plan.wanted:

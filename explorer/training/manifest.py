@@ -6,7 +6,6 @@ bytes, whatever interrupted it.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections.abc import Mapping, Sequence
@@ -17,11 +16,11 @@ from typing import Any
 from explorer.adapters.factors import WEIGHTS
 from explorer.errors import SettingsError, TaskDataError
 from explorer.tasks.task import Task
-from explorer.training.cards import RESULTS
+from explorer.training.cards import BASE, BASE_CONTENT, RESULTS, is_of_base
 from explorer.training.folder_lock import folder_lock
 from explorer.training.plan import STAGES, BuildPlan
 from explorer.training.stages import Stage
-from explorer.training.whole_files import write_json
+from explorer.training.whole_files import sha256_of, write_json
 
 MANIFEST = "manifest.json"
 FORMAT = 1
@@ -29,13 +28,13 @@ MAX_BYTES = 64 << 20
 PATIENCE = 30.0  # seconds to wait while another stage of the same build writes
 
 
-def head(tasks: Sequence[Task], base_model: str) -> dict[str, Any]:
+def head(tasks: Sequence[Task], base: Mapping[str, str]) -> dict[str, Any]:
     """What all stages of a build have in common."""
     data = {
         task.name: {"family": task.family, "data_sha256": task.data_hash, "train_rows": len(task.train)}
         for task in tasks
     }
-    return {"format": FORMAT, "base_model": base_model, "tasks": data}
+    return {"format": FORMAT, **base, "tasks": data}
 
 
 def check_manifest(output: Path, common: Mapping[str, Any]) -> dict[str, Any]:
@@ -48,8 +47,13 @@ def check_manifest(output: Path, common: Mapping[str, Any]) -> dict[str, Any]:
     if not path.exists():
         return {**common, "stages": {}}
     found = read_manifest(output)
-    for key, what in (("format", "format"), ("base_model", "base model"), ("tasks", "tasks or data")):
-        if found[key] != common[key]:
+    alike = {
+        "format": found["format"] == common["format"],
+        "base model": is_of_base(found, common),
+        "tasks or data": found["tasks"] == common["tasks"],
+    }
+    for what, same in alike.items():
+        if not same:
             raise TaskDataError(
                 str(output),
                 f"holds a build of another {what}",
@@ -69,11 +73,23 @@ def read_manifest(output: Path) -> dict[str, Any]:
         if path.stat().st_size > MAX_BYTES:
             raise ValueError("too large")
         found = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(found, dict) or not isinstance(found["stages"], dict):
-            raise ValueError("no manifest")
-        return {key: found[key] for key in ("format", "base_model", "tasks", "stages")}
-    except (OSError, ValueError, KeyError, RecursionError) as error:
+        if not all(_is_entry(name, entry) for name, entry in found["stages"].items()):
+            raise ValueError("no stages of a build")
+        content = {BASE_CONTENT: found[BASE_CONTENT]} if BASE_CONTENT in found else {}
+        return {
+            "format": found["format"],
+            BASE: found[BASE],
+            **content,
+            "tasks": found["tasks"],
+            "stages": found["stages"],
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise TaskDataError(str(path), "is no manifest of a build", fix="Remove it; it is written anew.") from error
+
+
+def _is_entry(name: str, entry: object) -> bool:
+    """Whether this may be a stage as :func:`stage_entry` makes it."""
+    return name in STAGES and isinstance(entry, dict) and entry.keys() >= {"recipe", "adapters", "versions"}
 
 
 def stage_entry(stage: Stage, plan: BuildPlan, cards: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -86,7 +102,7 @@ def stage_entry(stage: Stage, plan: BuildPlan, cards: Mapping[str, Mapping[str, 
     entry["adapters"] = {
         chosen.name: {
             "tasks": [task.name for task in chosen.tasks],
-            "sha256": _sha256(plan.folder(stage.name) / chosen.name / WEIGHTS),
+            "sha256": sha256_of(plan.folder(stage.name) / chosen.name / WEIGHTS),
             **{key: cards[chosen.name][key] for key in RESULTS},
         }
         for chosen in stage.sets
@@ -120,8 +136,3 @@ def _locked(output: Path) -> ExitStack:
             if time.monotonic() > until:
                 raise
             time.sleep(0.05)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

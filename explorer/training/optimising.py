@@ -14,7 +14,7 @@ import transformers
 from explorer.errors import SettingsError
 from explorer.models.base import BaseModel
 from explorer.training.batches import Encoded, answer_losses, batch_of, batch_order
-from explorer.training.checkpoint import Checkpoint, Weights
+from explorer.training.checkpoint import Checkpoint, State, Weights
 from explorer.training.events import StepDone
 from explorer.training.recipe import Recipe
 
@@ -37,20 +37,21 @@ class Course:
 
 
 def optimise(
-    model: Any, base: BaseModel, course: Course, checkpoint: Checkpoint, loss_before: float
+    model: Any, base: BaseModel, course: Course, checkpoint: Checkpoint, loss_before: float, state: State | None = None
 ) -> Iterator[StepDone]:
-    """Take the steps that are left.
+    """Take the steps that are left after `state`, or all.
 
     Raises:
         SettingsError: the loss stopped being a number.
     """
     recipe = course.recipe
-    weights = {name: value for name, value in model.named_parameters() if value.requires_grad}
+    weights = trainable(model)
     optimiser = torch.optim.AdamW(weights.values(), lr=recipe.learning_rate, weight_decay=0.0)
     total = len(course.batches)
-    warmup = math.ceil(recipe.warmup_fraction * total)
+    # a rise begins at zero: an only step would change nothing
+    warmup = math.ceil(recipe.warmup_fraction * total) if total > 1 else 0
     schedule = transformers.get_linear_schedule_with_warmup(optimiser, warmup, total)
-    done = _restored(checkpoint, weights, optimiser, schedule, total)
+    done = 0 if state is None else _restored(state, weights, optimiser, schedule)
     model.train()
     started = time.monotonic()
     for step, indices in enumerate(course.batches[done:], start=done + 1):
@@ -71,15 +72,16 @@ def optimise(
         yield StepDone(course.name, step, total, value, pace * (total - step))
 
 
-def _restored(
-    checkpoint: Checkpoint, weights: Weights, optimiser: torch.optim.Optimizer, schedule: Any, total: int
-) -> int:
-    """How many steps the checkpoint has taken; everything is set to where they led."""
-    note = checkpoint.note()
-    if note is None or not 0 < note[0] <= total or not checkpoint.restore(weights, optimiser):
-        return 0
+def trainable(model: Any) -> Weights:
+    """The weights that are trained, by their names."""
+    return {name: value for name, value in model.named_parameters() if value.requires_grad}
+
+
+def _restored(state: State, weights: Weights, optimiser: torch.optim.Optimizer, schedule: Any) -> int:
+    """How many steps were taken before; everything is set to where they led."""
+    state.put_in(weights, optimiser)
     # the learning rate is a function of the step alone: the schedule is put there without taking the steps
-    schedule.last_epoch = note[0]
+    schedule.last_epoch = state.step
     for group, peak, factor in zip(optimiser.param_groups, schedule.base_lrs, schedule.lr_lambdas, strict=True):
-        group["lr"] = peak * factor(note[0])
-    return note[0]
+        group["lr"] = peak * factor(state.step)
+    return state.step

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from explorer.errors import SettingsError
+from explorer.models.base import local_content
+from explorer.training.cards import base_facts
 from explorer.training.recipe import Recipe
 from explorer.training.trainer import CHECKPOINT_SECONDS
 
@@ -59,6 +62,11 @@ class BuildPlan:
             raise SettingsError("Stage 'given'", "needs a file of clusters", fix="Name one (--cluster-file).")
         if self.n_clusters is not None and self.cluster_file is not None and MBC not in self.stages:
             raise SettingsError("clusters", "are counted by the given file", fix="Leave out the number, or the file.")
+
+    @cached_property
+    def base(self) -> dict[str, str]:
+        """The base model as cards and the manifest name it."""
+        return base_facts(self.base_model, local_content(self.base_model))
 
     @property
     def wanted(self) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from explorer.models.base import BaseModel
 from explorer.tasks.task import Task
-from explorer.training.cards import is_done
+from explorer.training.cards import base_facts, is_done
 from explorer.training.checkpoint import removed
 from explorer.training.events import AdapterSkipped, TrainingEvent
 from explorer.training.folder_lock import folder_lock
@@ -43,7 +43,7 @@ def train_private(
         todo = []
         for task in tasks:
             job = Job(TrainingSet(task.name, (task,)), recipe, output, checkpoint_seconds)
-            if is_done(job.folder, job.chosen, base.name, recipe):
+            if is_done(job.folder, job.chosen, base_facts(base.name, base.content_id), recipe):
                 removed(job.folder)
                 yield AdapterSkipped(task.name)
             else:

@@ -46,7 +46,7 @@ class Recipe:
         ):
             value = getattr(self, name)
             if not low <= value <= high:
-                raise SettingsError(name, expected=f"{low} to {high}", found=str(value))
+                raise SettingsError(name, expected=f"{low} to {high}", found=str(value)[:40])
         if not self.target_modules:
             raise SettingsError("target_modules", "names no module")
 

@@ -10,19 +10,31 @@ from typing import Any
 
 import peft
 
-from explorer.training.cards import CARD
-from explorer.training.whole_files import clear_scratch, scratch_beside
+from explorer.adapters.factors import WEIGHTS
+from explorer.errors import SettingsError
+from explorer.training.cards import CARD, WEIGHTS_HASH
+from explorer.training.whole_files import clear_scratch, scratch_beside, sha256_of
 
 
-def save_adapter(model: Any, name: str, card: dict[str, Any], folder: Path) -> Path:
-    """Write the adapter in float16 beside its place, then rename it into place in one step."""
+def save_adapter(model: Any, name: str, card: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Write the adapter in float16 beside its place, then rename it into place in one step.
+
+    Returns:
+        The card as it was written: with the hash of the weights.
+
+    Raises:
+        SettingsError: a weight is beyond the range of float16.
+    """
     clear_scratch(folder)
     partial = scratch_beside(folder)
     # Embeddings are never trained here; "auto" would ask the model hub about them at every save.
     state = peft.get_peft_model_state_dict(model, save_embedding_layers=False)
     half = {key: value.half() for key, value in state.items()}
+    if not all(value.isfinite().all() for value in half.values()):
+        raise SettingsError(name, "training went astray: weights grew too large", fix="Lower the learning rate.")
     model.save_pretrained(partial, state_dict=half, save_embedding_layers=False)
     _settle_order(partial / "adapter_config.json")
+    card = {**card, WEIGHTS_HASH: sha256_of(partial / WEIGHTS)}
     (partial / "README.md").write_text(_readme(name, card), encoding="utf-8")
     (partial / CARD).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
     try:
@@ -31,7 +43,7 @@ def save_adapter(model: Any, name: str, card: dict[str, Any], folder: Path) -> P
         shutil.rmtree(partial, ignore_errors=True)
         if not folder.is_dir():  # else a worker whose end was not yet noticed has put the same adapter there
             raise
-    return folder
+    return card
 
 
 def _settle_order(path: Path) -> None:

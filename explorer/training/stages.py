@@ -65,7 +65,7 @@ def _check_private(tasks: Sequence[Task], plan: BuildPlan) -> None:
     folder = plan.folder(PRIVATE)
     for task in tasks:
         chosen = TrainingSet(task.name, (task,))
-        if not is_done(folder / task.name, chosen, plan.base_model, plan.private):
+        if not is_done(folder / task.name, chosen, plan.base, plan.private):
             raise TaskDataError(
                 str(folder), f"lacks the adapter of {task.name}", fix=f"Build the stage {PRIVATE!r} first."
             )
@@ -80,8 +80,7 @@ def split_done(stage: Stage, plan: BuildPlan) -> tuple[list[TrainingSet], list[T
     folder = plan.folder(stage.name)
     _check_strangers(folder, {chosen.name for chosen in stage.sets})
     done: Mapping[str, bool] = {
-        chosen.name: is_done(folder / chosen.name, chosen, plan.base_model, plan.recipe(stage.name))
-        for chosen in stage.sets
+        chosen.name: is_done(folder / chosen.name, chosen, plan.base, plan.recipe(stage.name)) for chosen in stage.sets
     }
     return (
         [chosen for chosen in stage.sets if done[chosen.name]],

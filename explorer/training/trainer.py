@@ -12,11 +12,11 @@ from pathlib import Path
 
 from explorer.errors import TaskDataError
 from explorer.models.base import BaseModel
-from explorer.training.cards import card_of, is_done, read_card, versions
+from explorer.training.cards import base_facts, card_of, is_done, read_card, versions
 from explorer.training.checkpoint import Checkpoint, checkpoint_path, identity_of, removed
 from explorer.training.events import AdapterTrained, StepDone
 from explorer.training.fresh_adapter import mean_loss, take_off, with_fresh_adapter
-from explorer.training.optimising import Course, optimise
+from explorer.training.optimising import Course, optimise, trainable
 from explorer.training.recipe import Recipe
 from explorer.training.saving import save_adapter
 from explorer.training.training_set import TrainingSet, encoded_rows
@@ -48,29 +48,29 @@ def train(base: BaseModel, job: Job) -> Iterator[StepDone | AdapterTrained]:
     Raises:
         TaskDataError: a task has no training row that fits.
         BaseModelError: the recipe's modules are not in the base model.
-        SettingsError: the loss stopped being a number.
+        SettingsError: the loss stopped being a number, or the weights left the range of float16.
     """
-    recipe, name = job.recipe, job.chosen.name
-    if is_done(job.folder, job.chosen, base.name, recipe):  # by a worker that was lost just after
+    recipe, name, known = job.recipe, job.chosen.name, base_facts(base.name, base.content_id)
+    if is_done(job.folder, job.chosen, known, recipe):  # by a worker that was lost just after
         removed(job.folder)
         yield AdapterTrained(name, job.folder, read_card(job.folder) or {})
         return
     rows = encoded_rows(job.chosen, base.tokenizer, recipe, base.max_tokens)
     course = Course.of(name, rows.train, recipe)
-    identity = identity_of(name, base.name, job.chosen.data_hash, recipe.as_dict(), versions())
+    identity = identity_of(name, known, job.chosen.data_hash, recipe.as_dict(), versions())
     checkpoint = Checkpoint(checkpoint_path(job.folder), identity, job.checkpoint_seconds)
     model = with_fresh_adapter(base, recipe)
     try:
-        note = checkpoint.note()
-        before = mean_loss(model, rows.judged, base, recipe) if note is None else note[1]
-        yield from optimise(model, base, course, checkpoint, before)
+        state = checkpoint.state(trainable(model), len(course.batches))
+        before = mean_loss(model, rows.judged, base, recipe) if state is None else state.loss_before
+        yield from optimise(model, base, course, checkpoint, before, state)
         after = mean_loss(model, rows.judged, base, recipe)
-        card = card_of(job.chosen, base.name, recipe, rows, len(course.batches), (before, after))
-        folder = save_adapter(model, name, card, job.folder)
+        card = card_of(job.chosen, known, recipe, rows, len(course.batches), (before, after))
+        card = save_adapter(model, name, card, job.folder)
     finally:
         take_off(model, base)
     checkpoint.remove()
-    yield AdapterTrained(name, folder, card)
+    yield AdapterTrained(name, job.folder, card)
 
 
 def make_output(output: Path) -> None:

@@ -75,6 +75,11 @@ def test_random_clusters(count):
 
 # What is refused
 
+JUNK = [  # manifests whose head is right
+    json.dumps({"format": 1, "base_model": "tiny", "tasks": {}, "stages": stages})
+    for stages in ({"private": 5}, {"evil": {}}, {"shared": {"recipe": {}}})
+]
+
 
 def test_clusters_need_every_private_adapter(base, tasks, tmp_path):
     with pytest.raises(TaskDataError) as raised:
@@ -113,23 +118,33 @@ def test_a_folder_that_holds_something_else(built, base, tasks, tmp_path):
 def test_an_adapter_without_weights_is_not_adopted(built, tasks, tmp_path):
     shutil.copytree(built[0].output / "private" / "next", tmp_path / "next")
     chosen = TrainingSet("next", tuple(task for task in tasks if task.name == "next"))
-    assert is_done(tmp_path / "next", chosen, built[0].base_model, PRIVATE)
+    assert is_done(tmp_path / "next", chosen, built[0].base, PRIVATE)
     (tmp_path / "next" / "adapter_model.safetensors").unlink()
-    with pytest.raises(TaskDataError, match="is there already, but"):
-        is_done(tmp_path / "next", chosen, built[0].base_model, PRIVATE)
+    with pytest.raises(TaskDataError, match="is damaged"):
+        is_done(tmp_path / "next", chosen, built[0].base, PRIVATE)
 
 
-@pytest.mark.parametrize("change", [{"loss_after": "low"}, {"steps": None}, {"versions": 3}, {"loss_split": []}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"loss_after": "low"},
+        {"loss_before": 10**400},
+        {"steps": -5},
+        {"steps": None},
+        {"versions": 3},
+        {"loss_split": []},
+    ],
+)
 def test_an_adapter_whose_card_says_no_losses_is_not_adopted(change, built, tasks, tmp_path):
     shutil.copytree(built[0].output / "private" / "next", tmp_path / "next")
     path = tmp_path / "next" / "card.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
     chosen = TrainingSet("next", tuple(task for task in tasks if task.name == "next"))
-    with pytest.raises(TaskDataError, match="is there already, but"):
-        is_done(tmp_path / "next", chosen, built[0].base_model, PRIVATE)
+    with pytest.raises(TaskDataError, match="is damaged"):
+        is_done(tmp_path / "next", chosen, built[0].base, PRIVATE)
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"stages": []}', "[" * 100_000])
+@pytest.mark.parametrize("text", ["{", "[]", '{"stages": []}', "[" * 100_000, *JUNK])
 def test_a_damaged_manifest(text, base, tasks, tmp_path):
     (tmp_path / "manifest.json").write_text(text)
     with pytest.raises(TaskDataError, match=r"manifest\.json: is no manifest of a build"):
@@ -211,6 +226,14 @@ def test_bad_options_are_one_sentence_and_leave_nothing(words, problem, base_fol
     assert main(["build", str(tasks_folder), "--output", str(tmp_path / "out"), *base, *words]) == 2
     assert problem in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("digits", [4_000, 5_000])  # Python reads the first as a number
+def test_a_number_without_end_is_not_repeated_in_full(digits):
+    with pytest.raises(SettingsError) as raised:
+        recipes("--rank", "1" * digits)
+    assert "1" * 30 in raised.value.sentence
+    assert len(raised.value.sentence) < 200
 
 
 def test_progress_tells_the_time_left_only_once_it_can():
