@@ -107,7 +107,12 @@ def test_rows_that_do_not_fit_are_left_out_and_the_next_ones_taken(tiny: Callabl
     task = task_of(texts=[("word " * 200, "long"), ("a", "b"), ("c", "d" * 300), ("e", "f"), ("g", "h")])
     found = rows_of(base, task, most=2, chat=True, room=4)
     assert [row.example.prompt for row in found.rows] == ["a", "e"]
-    assert found.left_out == 2
+    assert found.left_out == (task.test[0], task.test[2])
+    assert found.told("t") == "t: 2 rows left out for not fitting the model."
+    told = replace(found, left_out=tuple(replace(task.test[0], row=number) for number in range(1, 23))).told("t")
+    assert told.endswith(
+        "model: 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20 and 2 more in the file."
+    )
     with pytest.raises(TaskDataError, match="no row that fits"):
         rows_of(base, task_of(texts=[("word " * 200, "x")]), most=2, chat=True, room=4)
 
@@ -225,7 +230,7 @@ def test_rows_left_out_are_told(routed: explorer.RoutedModel) -> None:
     events = list(evaluate(routed, tasks, methods_of(tiny_library(), [Base()])))
     told = [event.sentence for event in events if isinstance(event, RowsLeftOut)]
     assert told == [
-        "long: 1 rows were left out, because they do not fit the model.",
+        "long: 1 row left out for not fitting the model.",
         'none: has no test row. Mark some rows with "split": "test".',
     ]
     with pytest.raises(EvaluationError, match="no task with a usable test row"):

@@ -197,6 +197,17 @@ def test_a_file_is_evaluated_as_the_engine_does_it(desk: Desk, session: Session,
     assert session.view.evaluation.record == session.view.evaluation.stored
 
 
+def test_a_row_too_long_for_the_model_is_named_and_the_others_are_evaluated(
+    desk: Desk, session: Session, tmp_path: Path
+) -> None:
+    given(desk, session, tmp_path, f"prompt,target\n,x\nthe sea,a\n{'word ' * 300},b\nthe fox,c\n")
+    answers = list(evaluate_file(desk, session, *asked(("base",))))
+    record = own(session).record
+    assert [task.rows for task in record.tasks] == [2]
+    assert record.remarks == ("mine: 1 row left out for not fitting the model: 4 in the file.",)
+    assert "4 in the file" in str(answers[-1])
+
+
 def test_stop_keeps_the_results_that_were_done(desk: Desk, session: Session, tmp_path: Path) -> None:
     given(desk, session, tmp_path)
     answers = evaluate_file(desk, session, *asked())

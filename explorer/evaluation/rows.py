@@ -12,6 +12,7 @@ from explorer.models.base import BaseModel
 from explorer.models.chat import encode_answer, encode_prompt
 from explorer.tasks.task import Example, Task
 
+MOST_TOLD = 20  # rows that are named
 MOST_TOKENS = 8192  # in one batch, filling included: bounds the memory of a pass
 
 
@@ -38,12 +39,20 @@ class TestRow:
 
 @dataclass(frozen=True)
 class TestRows:
-    """The rows used, in file order, and how many before the last of them were left out because they do not fit."""
+    """The rows used, in file order, and those before the last of them that were left out because they do not fit."""
 
     __test__ = False
 
     rows: tuple[TestRow, ...]
-    left_out: int
+    left_out: tuple[Example, ...] = ()
+
+    def told(self, task: str) -> str:
+        """Which were left out, in words."""
+        known = [f"{example.row:,}" for example in self.left_out if example.row]
+        more = f" and {len(known) - MOST_TOLD} more" if len(known) > MOST_TOLD else ""
+        which = f": {', '.join(known[:MOST_TOLD])}{more} in the file" if known else ""
+        count = f"{len(self.left_out)} row{'s' * (len(self.left_out) > 1)}"
+        return f"{task}: {count} left out for not fitting the model{which}."
 
 
 def rows_of(
@@ -65,21 +74,20 @@ def rows_of(
     examples = task.test if part is None else part
     if not examples:
         raise TaskDataError(task.name, "has no test row", fix='Mark some rows with "split": "test".')
-    left_out = 0
+    left_out: list[Example] = []
 
     def fitting() -> Any:
-        nonlocal left_out
         for example in examples:
             row = _encoded(base, example, chat=chat, room=room)
             if row is None:
-                left_out += 1
+                left_out.append(example)
             else:
                 yield row
 
     rows = tuple(islice(fitting(), most))
     if not rows:
         raise TaskDataError(task.name, f"has no row that fits the model's {base.max_tokens} tokens")
-    return TestRows(rows, left_out)
+    return TestRows(rows, tuple(left_out))
 
 
 def _encoded(base: BaseModel, example: Example, *, chat: bool, room: int) -> TestRow | None:

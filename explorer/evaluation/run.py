@@ -159,7 +159,7 @@ class _Run:
             return
         self.rows[task.name] = found
         if found.left_out:
-            yield f"{task.name}: {found.left_out} rows were left out, because they do not fit the model."
+            yield found.told(task.name)
 
     def _count(self, task: Task) -> int:
         return len(self.rows[task.name].rows)

@@ -86,10 +86,11 @@ def _rows(path: Path) -> Iterator[_Row]:
         raise TaskDataError(path.name, "has no rows", fix="Fill the file or remove it.")
     for number, line in enumerate(lines_in(text), start=1):
         if line.strip():
-            yield _row(f"{path.name}, line {number}", line, path.stem)
+            yield _row(path, number, line)
 
 
-def _row(where: str, line: str, file_name: str) -> _Row:
+def _row(path: Path, number: int, line: str) -> _Row:
+    where, file_name = f"{path.name}, line {number}", path.stem
     try:
         row = json.loads(line)
     except (ValueError, RecursionError) as error:
@@ -107,7 +108,7 @@ def _row(where: str, line: str, file_name: str) -> _Row:
         raise TaskDataError(where, "field 'family' must be text on one line, of at most 80 characters")
     if split not in SPLITS:
         raise TaskDataError(where, f"field 'split' must be one of {', '.join(SPLITS)}")
-    return _Row(where, task, family, split, Example(prompt, target, _others(where, row)))
+    return _Row(where, task, family, split, Example(prompt, target, _others(where, row), number))
 
 
 def _others(where: str, row: dict[str, Any]) -> tuple[str, ...]:

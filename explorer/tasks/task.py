@@ -5,18 +5,22 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 SPLITS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True)
 class Example:
-    """One prompt and its reference answer; `others` are further answers that are as good."""
+    """One prompt and its reference answer; `others` are further answers that are as good.
+
+    `row` is its row in its file (0: not known), for what is told about it; examples are equal by their content.
+    """
 
     prompt: str
     target: str
     others: tuple[str, ...] = ()
+    row: int = field(default=0, compare=False)
 
     @property
     def answers(self) -> tuple[str, ...]:

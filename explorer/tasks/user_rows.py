@@ -89,7 +89,7 @@ class RowCollector:
     def add(self, row: int, line: int, cells: Mapping[str, object]) -> None:
         """Take one row's fields, or note why not."""
         try:
-            self._take(cells)
+            self._take(row, cells)
         except Unusable as problem:
             self.note(row, line, problem.field, problem.reason)
 
@@ -110,8 +110,8 @@ class RowCollector:
             for name, parts in self._rows.items()
         )
 
-    def _take(self, cells: Mapping[str, object]) -> None:
-        example = Example(_text(cells, "prompt"), _text(cells, "target"), _refs(cells.get("refs")))
+    def _take(self, row: int, cells: Mapping[str, object]) -> None:
+        example = Example(_text(cells, "prompt"), _text(cells, "target"), _refs(cells.get("refs")), row)
         split = _split(cells.get("split"))
         given = _task(cells.get("task")) or self._default
         family = _family(cells.get("family"))

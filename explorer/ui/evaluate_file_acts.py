@@ -41,6 +41,7 @@ DEFAULTS = ("base", "uniform", "arrow")
 READ = ("scores_upload", "scores_file")
 OWN = ("evaluate_routers", "evaluate_adapter", "evaluate_rows", "evaluate_tokens", "evaluate_answers", "chat")
 ASKED = (*OWN, *CHOICE)
+MOST_TOLD = 3  # tasks with rows left out, in the status line; all stand below the table
 
 
 def read_file(_: Desk, session: Session, path: Any) -> Iterator[Updates]:
@@ -193,4 +194,5 @@ def _summary(record: EvaluationRecord | None, run: Run, seconds: float) -> str:
     cells = len(record.cells) if record is not None else 0
     if run.stop.is_set():
         return f"{STOPPED} The table keeps {count_text(cells, 'result')}." if cells else STOPPED
-    return f"{count_text(cells, 'result')} in {seconds:.0f} s: see the table."
+    left_out = f" {' '.join(record.remarks[:MOST_TOLD])}" if record is not None and record.remarks else ""
+    return f"{count_text(cells, 'result')} in {seconds:.0f} s: see the table.{left_out}"
