@@ -9,6 +9,7 @@ import pytest
 import explorer
 from explorer.evaluation.record import FILE, EvaluationRecord, read_record
 from explorer.evaluation.table import markdown, overview, task_table
+from explorer.learning.starting_point import STARTS
 
 ROOT = Path(__file__).parents[1]
 SAMPLES = ROOT / "sample_libraries"
@@ -30,9 +31,10 @@ def test_the_record_is_of_the_libraries_that_come_along(record: EvaluationRecord
     for folder in sorted(SAMPLES.iterdir()):
         with explorer.open_library(folder.name) as library:
             hashes.add(library.content_hash)
-    used = {method.library_hash for method in record.methods if method.library}
-    assert used <= hashes
-    assert len(used) >= 4
+    used = {method.library_hash: method.library for method in record.methods if method.library}
+    assert set(used) > hashes
+    made = {name for content, name in used.items() if content not in hashes}
+    assert made == {f"few-shot-from-{start}" for start in STARTS}, "those that README's commands make"
 
 
 def test_every_task_of_the_sample_was_evaluated(record: EvaluationRecord) -> None:
