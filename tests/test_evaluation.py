@@ -263,6 +263,12 @@ def test_the_oracle_knows_the_tasks_of_clusters() -> None:
     method = oracle(library)
     assert method.router("z", "?") == Single("c1")
     assert method.router("w", "?") is None
+    tuned = Library([replace(adapter, notes=replace(adapter.notes, start="arrow")) for adapter in library.adapters])
+    assert oracle(tuned).note.title == "Fine-tuned from arrow"
+    assert oracle(tuned).note.uses == "a few examples of the target task"
+    assert oracle(tuned).router("z", "?") == Single("c1")
+    mixed = Library([*tuned.adapters[:2], adapters[2]])
+    assert oracle(mixed).note == oracle(library).note != oracle(tuned).note
     assert best_single(library, {"w": "c0"}, 4).router("w", "?") == Single("c0")
 
 

@@ -131,6 +131,7 @@ def test_the_result_is_an_adapter_named_by_its_task_and_a_folder_of_them_a_libra
     with explorer.open_library(tmp_path) as library:
         assert sorted(library.names) == ["fox", "sea"]
         assert library["fox"].notes.tasks == ("fox",)
+        assert library["fox"].notes.start == "arrow"
         assert library.base_model == "tiny/llama"
         own = RoutedModel(routed.base, library)
         rows = few_shot(routed.base, TASKS[3], 4, chat=True, seed=0, longest=512)

@@ -24,6 +24,7 @@ from explorer.tasks.folder import read_tasks
 from explorer.tasks.package_index import Web, addresses, settings_from
 from explorer.tasks.sample import SAMPLE_TASKS
 from explorer.tasks.sdist import Release, kept_files, task_files
+from explorer.tasks.text import NAME_RULE
 
 PATHS = ("arithmetic/add", "tense")
 FILES = {path: task_json([{"input": path, "target": "x"}]) for path in PATHS}
@@ -394,7 +395,7 @@ def test_convert_says_that_nothing_is_answered(tmp_path, capsys):
             "my file.jsonl",
             lambda path: path.write_text('{"prompt": "a", "target": "b"}'),
             ", line 1: has no field 'task', and the file's name is not usable as one. "
-            "Add the field or rename the file. Use letters, digits, '_', '-' and '.' only.",
+            f"Add the field or rename the file. {NAME_RULE}",
         ),
     ],
 )

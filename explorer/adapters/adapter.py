@@ -37,7 +37,8 @@ class Verdict:
 class AdapterNotes:
     """What a library's `library.json` (or an adapter's card) says of one adapter; every field may be empty.
 
-    `tasks` lists what an adapter of several tasks (one of a cluster) was trained on.
+    `tasks` lists what an adapter of several tasks (one of a cluster) was trained on; `start` says what one began from
+    that was fine-tuned on a few examples ("arrow", "uniform", "scratch"), and is empty for any other.
     """
 
     task: str = ""
@@ -45,6 +46,7 @@ class AdapterNotes:
     description: str = ""
     examples: tuple[str, ...] = ()
     tasks: tuple[str, ...] = ()
+    start: str = ""
 
 
 @dataclass(frozen=True, eq=False)

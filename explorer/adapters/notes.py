@@ -76,6 +76,7 @@ def notes_for(folder: Path, name: str, library: LibraryNotes) -> AdapterNotes:
         family=listed.family or card.family,
         description=listed.description or card.description,
         examples=listed.examples or card.examples,
+        start=listed.start or card.start,
     )
 
 
@@ -88,6 +89,7 @@ def _notes(entry: Mapping[str, Any]) -> AdapterNotes:
         family=clean_line(entry.get("family"), 100),
         description=clean_text(entry.get("description"), 5000),
         examples=tuple(text for text in texts if text),
+        start=clean_line(entry.get("start"), 40),
     )
 
 

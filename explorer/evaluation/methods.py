@@ -153,8 +153,16 @@ def learned_identity(learned: Learned) -> str:
 
 
 def oracle(library: Library) -> NamedMethod:
-    """Each task's own adapter (or that of its cluster) alone; held-out tasks have none."""
-    return NamedMethod(library, own_adapters(library), title=ORACLE_TITLE, uses="the task's name")
+    """Each task's own adapter (or that of its cluster) alone; held-out tasks have none.
+
+    In a library that was fine-tuned on a few examples of each task it is no upper bound, and is named for what it is.
+    """
+    own = own_adapters(library)
+    starts = {library[name].notes.start for name in own.values()}
+    if not starts or "" in starts:
+        return NamedMethod(library, own, title=ORACLE_TITLE, uses="the task's name")
+    title = f"Fine-tuned from {' or '.join(sorted(starts))}"
+    return NamedMethod(library, own, title=title, uses="a few examples of the target task")
 
 
 def best_single(library: Library, chosen: Mapping[str, str], rows: int) -> NamedMethod:
