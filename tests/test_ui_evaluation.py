@@ -219,7 +219,12 @@ def test_shares_are_means_over_tasks_with_the_chance_of_each_library(record: Eva
     key = "Private adapters: Arrow, top 4, T 1"
     found = [cell.own_share["layer 3"] for cell in record.cells if cell.method == key and cell.own_share]
     arrow = next(trace for trace in drawn.data if trace.name.startswith("Arrow") and "Private" in trace.name)
-    assert arrow.y[3] == pytest.approx(sum(found) / len(found))
+    assert arrow.customdata[3][2] == pytest.approx(sum(found) / len(found))
+    assert arrow.y[3] ** 2 == pytest.approx(arrow.customdata[3][2]), "heights are roots"
+    assert [height**2 for height in drawn.layout.yaxis.tickvals] == pytest.approx(
+        [0, 0.01, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1]
+    )
+    assert list(drawn.layout.yaxis.ticktext) == ["0%", "1%", "5%", "10%", "20%", "40%", "60%", "80%", "100%"]
     assert arrow.customdata[10][1] == "layer 10", "layers stand in natural order"
     assert [note.text for note in drawn.layout.annotations] == ["chance, 1 of 5", f"chance, 1 of {len(record.tasks)}"]
     unknown = replace(record, methods=tuple(replace(method, adapters=0) for method in record.methods))

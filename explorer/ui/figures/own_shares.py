@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping
 
@@ -17,13 +18,15 @@ from explorer.ui.palette import INK, mark
 
 MOST_LINES, MOST_LAYERS = 12, 200
 _DASHES = ("solid", "dash", "dot")
+_TICKS = (0.0, 0.01, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
 _Shares = dict[str, dict[str, float]]
 
 
 def own_shares_figure(record: EvaluationRecord, adapters: Mapping[str, int]) -> go.Figure:
     """Mean weight on the right adapter (or cluster) by layer, and a dotted line at one in as many as there are.
 
-    The mean is over all tasks that have a right adapter.
+    The mean is over all tasks that have a right adapter. Heights are square roots: where one router finds nearly always
+    the right one, the others, at a few percent, can still be told apart.
 
     Args:
         record: the evaluation.
@@ -61,7 +64,13 @@ def _frame(layers: list[str], lines: int) -> go.Figure:
         260 + 22 * lines,
         margin=(44, 10, 8, 34),
         xaxis=axis("layer", tickmode="array", tickangle=0, showgrid=False, **ticks),
-        yaxis=axis("weight on the right one", rangemode="tozero", nticks=6, tickformat=".0%"),
+        yaxis=axis(
+            "weight on the right one (root scale)",
+            rangemode="tozero",
+            tickmode="array",
+            tickvals=[_height(share) for share in _TICKS],
+            ticktext=[f"{share:.0%}" for share in _TICKS],
+        ),
         hovermode="closest",
         showlegend=True,
         legend={"orientation": "v", "x": 0, "y": -44 / 200, "yanchor": "top", "font": {"size": 11}},
@@ -73,19 +82,24 @@ def _line(drawn: go.Figure, title: str, shares: Mapping[str, float], layers: lis
     look = mark(index)
     drawn.add_scatter(
         x=places,
-        y=[shares[layers[place]] for place in places],
+        y=[_height(shares[layers[place]]) for place in places],
         mode="lines+markers",
         name=title,
         line={"color": look.colour, "width": 2, "dash": _DASHES[index % len(_DASHES)]},
         marker={"color": look.colour, "symbol": look.symbol, "size": 5, "line": {"width": 1, "color": INK}},
-        customdata=[[title, figure_text(layers[place])] for place in places],
-        hovertemplate="%{customdata[0]}<br>%{customdata[1]}: %{y:.1%}<extra></extra>",
+        customdata=[[title, figure_text(layers[place]), shares[layers[place]]] for place in places],
+        hovertemplate="%{customdata[0]}<br>%{customdata[1]}: %{customdata[2]:.1%}<extra></extra>",
     )
+
+
+def _height(share: float) -> float:
+    """Its square root; weights of linear mixes may be negative."""
+    return math.copysign(math.sqrt(abs(share)), share)
 
 
 def _chance(drawn: go.Figure, count: int) -> None:
     line = {"color": INK, "width": 1, "dash": "dot"}
-    drawn.add_shape(type="line", x0=0, x1=1, xref="paper", y0=1 / count, y1=1 / count, line=line)
+    drawn.add_shape(type="line", x0=0, x1=1, xref="paper", y0=_height(1 / count), y1=_height(1 / count), line=line)
     words = f"chance, 1 of {count:,}"
-    place = {"x": 0.995, "xref": "paper", "xanchor": "right", "y": 1 / count, "yanchor": "bottom"}
+    place = {"x": 0.995, "xref": "paper", "xanchor": "right", "y": _height(1 / count), "yanchor": "bottom"}
     drawn.add_annotation(text=words, showarrow=False, font={"size": 10}, **place)
