@@ -135,6 +135,19 @@ class Reader:
     def tab(self, name: str) -> None:
         self.page.get_by_role("tab", name=name, exact=True).click()
 
+    def put(self, selector: str, text: str) -> None:
+        """Type into a field until it stands there: one whose section has just been opened may yet take its first value.
+
+        Nobody types within the milliseconds in which that happens; a test does.
+        """
+        for _ in range(10):
+            self.page.fill(selector, text)
+            self.page.press(selector, "Tab")
+            self.page.wait_for_timeout(600)
+            if self.page.input_value(selector) == text:
+                return
+        raise AssertionError(f"{selector} does not keep {text!r}")
+
     def type_prompt(self, text: str) -> None:
         self.page.fill("#prompt textarea", text)
 

@@ -70,14 +70,14 @@ def test_a_file_with_broken_rows_is_evaluated_without_them(reader: Open, tmp_pat
     one.page.set_input_files("#scores-upload input[type=file]", str(rows))
     one.wait_status("2 rows of mine.csv can be evaluated. 1 row cannot")
     assert one.page.locator("#scores-file tbody tr").count() == 1
-    one.page.fill("#evaluate-tokens input", "4")
+    one.put("#evaluate-tokens input", "4")
     one.page.click("#evaluate-button")
     one.wait_status("6 results in")
     assert heads(one) == ["All tasks", "tale", "sums"]
     assert one.page.locator("#scores-table tbody tr").count() == 3
     one.page.click("#scores-shown label:has-text('Stored')")
     one.page.wait_for_function("document.querySelector('#scores-head').innerText.includes('Stored')")
-    one.page.fill("#evaluate-tokens input", "200")
+    one.put("#evaluate-tokens input", "200")
     one.page.click("#evaluate-button")
     one.page.wait_for_function("document.querySelector('#scores-head').innerText.includes('still running')")
     one.page.click("#stop-evaluate")

@@ -88,7 +88,7 @@ def test_a_changed_prompt_makes_the_routing_stale(reader: Open) -> None:
     assert "lx-stale" in (one.page.get_attribute("#routing-views", "class") or "")
     one.type_prompt("the fox")
     one.wait_status("Routed")
-    one.page.fill("#arrow-top-k input", "2")
+    one.put("#arrow-top-k input", "2")
     one.wait_status("Route to refresh")
     one.page.click("#route-button")
     one.wait_status("Routed")
@@ -100,7 +100,7 @@ def test_generate_streams_text_and_tokens(reader: Open) -> None:
     one = reader()
     one.tab("Routing")
     one.type_prompt("a story about the sea")
-    one.page.fill("#generate-tokens input", "200")
+    one.put("#generate-tokens input", "200")
     one.page.click("#generate-button")
     one.page.wait_for_selector("#answer .lx-answer.running")
     lengths = set()
@@ -117,7 +117,7 @@ def test_four_columns_stream_at_once_and_stop_ends_all(reader: Open) -> None:
     one = reader()
     one.tab("Compare")
     one.type_prompt("a story about the sea")
-    one.page.fill("#compare-tokens input", "256")
+    one.put("#compare-tokens input", "256")
     one.page.click("#compare-button")
     one.page.wait_for_function("document.querySelectorAll('#columns .lx-answer.running').length === 4")
     one.page.click("#stop-button")
@@ -126,7 +126,7 @@ def test_four_columns_stream_at_once_and_stop_ends_all(reader: Open) -> None:
     texts = one.page.locator("#columns .lx-answer-text").all_inner_texts()
     one.page.wait_for_timeout(800)
     assert one.page.locator("#columns .lx-answer-text").all_inner_texts() == texts
-    one.page.fill("#compare-tokens input", "6")
+    one.put("#compare-tokens input", "6")
     one.page.fill("#reference textarea, #reference input", "the sea")
     one.page.click("#compare-button")
     one.wait_status("The reference answer was scored")
@@ -256,7 +256,7 @@ def test_copy_link_gives_another_reader_the_same_view(reader: Open) -> None:
     assert card_name(two) == card_name(one) != "negate"
     # what fits into no link is told, and nothing is copied
     choose(one, "#router", "Arrow")
-    one.page.fill("#arrow-top-k input", "0")
+    one.put("#arrow-top-k input", "0")
     one.page.click("#copy-link")
     one.wait_status("This view fits into no link")
     one.page.wait_for_timeout(500)
@@ -301,7 +301,7 @@ def test_an_empty_prompt_is_told_in_words(reader: Open) -> None:
 def test_an_export_is_downloaded_and_opens_as_a_library(reader: Open, tmp_path: Path) -> None:
     one = reader()
     one.page.click("#export button")
-    one.page.fill("#export-rank input", "2")
+    one.put("#export-rank input", "2")
     one.page.click("#export-make")
     one.wait_status("cluster-means.zip is ready")
     assert "adapters" in one.page.inner_text("#export-note")
