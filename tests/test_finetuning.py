@@ -132,6 +132,9 @@ def test_the_result_is_an_adapter_named_by_its_task_and_a_folder_of_them_a_libra
         assert sorted(library.names) == ["fox", "sea"]
         assert library["fox"].notes.tasks == ("fox",)
         assert library["fox"].notes.start == "arrow"
+    (tmp_path / "sea" / "card.json").write_text('{"start": "2024-01-01"}')  # of somebody else, who means another thing
+    with explorer.open_library(tmp_path) as library:
+        assert library["sea"].notes.start == ""
         assert library.base_model == "tiny/llama"
         own = RoutedModel(routed.base, library)
         rows = few_shot(routed.base, TASKS[3], 4, chat=True, seed=0, longest=512)

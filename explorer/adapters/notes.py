@@ -17,6 +17,7 @@ from explorer.adapters.scan import LIBRARY_FILE
 from explorer.adapters.wording import clean_line, clean_text
 
 CARD = "card.json"
+FINETUNED = "finetune"  # the `method` of cards whose `start` is what few-shot fine-tuning began from
 MAX_BYTES = 8 << 20
 MAX_EXAMPLES = 20
 MAX_TASKS = 10_000
@@ -89,7 +90,7 @@ def _notes(entry: Mapping[str, Any]) -> AdapterNotes:
         family=clean_line(entry.get("family"), 100),
         description=clean_text(entry.get("description"), 5000),
         examples=tuple(text for text in texts if text),
-        start=clean_line(entry.get("start"), 40),
+        start=clean_line(entry.get("start"), 40) if entry.get("method") == FINETUNED else "",
     )
 
 

@@ -6,7 +6,6 @@ sentence.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -29,6 +28,7 @@ from explorer.learning.layer_mixture import LearnedMixture
 from explorer.learning.learned import Facts, Learned, check_library
 from explorer.learning.lorahub import LoraHub
 from explorer.learning.task_predictor import TaskPredictor
+from explorer.training.whole_files import sha256_of
 
 FORMAT = 1
 FACTS, NUMBERS = "learned.json", "learned.safetensors"
@@ -48,7 +48,12 @@ def save_learned(learned: Learned, folder: Path) -> Path:
     tensors = {name: value.float().contiguous().clone() for name, value in learned.tensors().items()}
     with whole_folder(folder, sum(value.nbytes for value in tensors.values())) as scratch:
         (scratch / NUMBERS).write_bytes(save(tensors))  # save_file would make it a private file
-        facts = {"format": FORMAT, "router": learned.key, **asdict(learned.facts), "sha256": _sha256(scratch / NUMBERS)}
+        facts = {
+            "format": FORMAT,
+            "router": learned.key,
+            **asdict(learned.facts),
+            "sha256": sha256_of(scratch / NUMBERS),
+        }
         (scratch / FACTS).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     return folder
 
@@ -116,7 +121,7 @@ def _numbers(path: Path, digest: str) -> dict[str, Tensor]:
         if not path.is_file() or path.stat().st_size > MAX_NUMBERS:
             raise _damaged(path, "is missing or too large")
         header = read_header(path)
-        if _sha256(path) != digest:
+        if sha256_of(path) != digest:
             raise _damaged(path, f"is not the file that {FACTS} was written for")
     except AdapterFormatError as error:
         raise _damaged(path, error.problem or "is not a safetensors file") from error
@@ -136,11 +141,6 @@ def _damaged(path: Path, problem: str) -> LearningError:
     return LearningError(
         shown(f"{path.parent.name}/{path.name}"), shown(problem, 200), fix="Make it anew with `learn`."
     )
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _typed(value: Any, kind: type) -> Any:
